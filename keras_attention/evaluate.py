@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras_attention as ka
-
 
 def evaluate(
     model: Any, examples: Sequence, strategy: Any = None, *, batch_size: int = 64, **options: Any
@@ -26,7 +24,8 @@ def evaluate(
 
     Args:
         model: a task of this library, or an exported model. An exported `CausalLM` reads a text in one window, so its
-            texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics.
+            texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics, because
+            it does not return the probabilities of the true tokens.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
         batch_size: texts or images in a batch; the metrics do not depend on it.
@@ -54,10 +53,13 @@ def evaluate(
     task.data.check(examples)
     if not len(examples):
         raise ValueError("There are no examples to evaluate on; expected at least one.")
-    exported = not isinstance(model, ka.models.Task)
+    exported = not isinstance(model, task)
     if task.spec.metric == "loss":
         if exported and task.target_reader is None:
-            raise TypeError(f"An exported {task.__name__} has no loss. Evaluate the .keras file that it was made from.")
+            raise TypeError(
+                f"An exported {task.__name__} has no loss: it does not return the probabilities of the true tokens, "
+                f"only what `{task.spec.predict_method}` does. Evaluate the .keras file that it was made from."
+            )
     else:
         options["batch_size"] = batch_size
     if strategy is not None:
@@ -74,12 +76,14 @@ def task_of(model: Any) -> type:
     Raises:
         TypeError: the object is neither.
     """
-    if isinstance(model, ka.models.Task):
+    from keras_attention.models import TASKS, Task  # imports Keras
+
+    if isinstance(model, Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in ka.models.TASKS if task.spec.predict_method == method]
+    found = [task for task in TASKS if task.spec.predict_method == method]
     task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
-        names = ", ".join(task.__name__ for task in ka.models.TASKS)
+        names = ", ".join(task.__name__ for task in TASKS)
         raise TypeError(f"`model` is a {type(model).__name__} without a task; expected one of {names}, or an export.")
     return task

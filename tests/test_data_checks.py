@@ -28,7 +28,11 @@ ERRORS = [
     ("g", TAGGED[:1] * 9, "All 9 training examples have the input 'we eat0'"),
     ("i", [image(e, "a dog") for e in IMAGES], "All 10 training examples have the caption 'a dog'"),
     ("lm", ["to be"] * 5, "All 5 training examples have the input 'to be'"),
-    ("t", [(source, " ") for source, _ in PAIRS], "Every target, label or tag is empty, of 11; expected text"),
+    (
+        "t",
+        [(source, " ") for source, _ in PAIRS],
+        "The target, label or tag of all 11 examples is empty; expected text",
+    ),
 ]
 WARNINGS = [
     ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; a few hundred are needed."),
@@ -76,14 +80,20 @@ WARNINGS = [
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),
     ("g", TAGGED, TAGGED[3:], "contain 7 of 7 validation examples"),
     ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),
+    (
+        "g",
+        TAGGED,
+        [[("you", "PRON")], [("it", "PRON")]],
+        "All validation examples have the label PRON, so the .* metric",
+    ),
     ("i", IMAGES, IMAGES[:3], "contain 3 of 3 validation examples"),
     ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "training lines contain 14 of 15 validation lines"),
 ]
 FINE = [
     ("t", PAIRS, [*PAIRS[:1], ("x", "y")]),
-    ("c", LABELLED, [("a film", "good")]),
+    ("c", LABELLED, [("a film", "good"), ("the film", "bad")]),
     ("c", [((text, "a pair"), label) for text, label in LABELLED], ()),
-    ("g", [*TAGGED, []], [[("you", "PRON")]]),
+    ("g", [*TAGGED, []], [[("you", "PRON"), ("go", "VERB")]]),
     ("i", IMAGES, None),
     ("lm", TEXTS, ["they drink tea"]),
 ]

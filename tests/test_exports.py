@@ -178,12 +178,6 @@ def test_a_version_that_is_not_positive_is_an_error(translator, tmp_path, versio
         translator.export(tmp_path, version=version)
 
 
-def test_other_keras_models_cannot_be_exported(tmp_path):
-    with pytest.raises(TypeError, match="cannot be exported"):
-        ka.serving.export(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "m")
-    assert not list((tmp_path / "m").iterdir())
-
-
 def test_an_export_rejects_the_prediction_methods_of_other_tasks(served):
     with pytest.raises(TypeError, match="is a Translator, which cannot classify; it can translate"):
         served.classify(["we eat"])

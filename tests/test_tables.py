@@ -52,6 +52,39 @@ def test_a_table_without_a_header_is_said(write, caplog):
     assert caplog.messages[0].endswith(expected)
 
 
+SENTENCES = [f"a film of {n} hours" for n in range(12)]
+LABELS, STARS, NUMBERS = ["gut", "schlecht"] * 6, [*"135524311234"], [*map(str, range(12))]
+HEADERS = {  # a first row, the cells of the other rows -> whether the first row may be a header
+    "a label in German": (read_labelled, "Satz;Kategorie", SENTENCES, LABELS, True),
+    "stars": (read_labelled, "texto;valoración", SENTENCES, STARS, True),
+    "one label for each star": (read_labelled, "texte;note", SENTENCES, NUMBERS, True),
+    "languages": (read_pairs, "Englisch;Deutsch", SENTENCES, SENTENCES, True),
+    "a known label": (read_labelled, "Satz;gut", SENTENCES, LABELS, False),
+    "a rare label": (read_labelled, "Satz;neutral", SENTENCES, [*LABELS[:11], "egal"], False),
+    "a rare number": (read_labelled, "Satz;6,5", SENTENCES, NUMBERS, False),
+    "a long text": (read_labelled, f"{'a fine film ' * 4};neutral", SENTENCES, LABELS, False),
+    "few rows": (read_labelled, "Satz;Kategorie", SENTENCES[:9], LABELS[:9], False),
+    "a short sentence": (read_pairs, "Hello!;Hallo!", SENTENCES, SENTENCES, False),
+    "words": (read_pairs, "bread;Brot", [*SENTENCES, "tea"], [*SENTENCES, "Tee"], False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_header_with_unknown_names_is_not_an_example(write, name):
+    read, first, *cells, is_header = HEADERS[name]
+    path = write("x.csv", "\n".join([first, *map(";".join, zip(*cells, strict=True))]))
+    if not is_header:
+        assert str(read(path)[0][0]) == first.split(";")[0]
+        return
+    roles = {read_labelled: ("text", "label"), read_pairs: ("source", "target")}
+    columns = dict(zip(roles[read], first.split(";"), strict=True))
+    shown = ",".join(map("=".join, columns.items()))
+    with pytest.raises(DataError, match=f"line 1: .* may be a header.* `columns` to {shown}; if .* to .*=1,.*=2"):
+        read(path)
+    by_number = read(path, columns=dict(zip(columns, "12", strict=True)))
+    assert len(by_number) == len(read(path, columns=columns)) + 1
+
+
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 
@@ -122,6 +155,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
     [
         ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
         ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
+        ("x.csv", "\ntext,Text,label\na,b,c\n", {}, "line 2: several columns are called 'text'. Rename the others"),
+        ("x.csv", "a,b,b\n1,2,3\n", {"columns": {"text": "a", "label": "b"}}, "several columns are called 'b'"),
         ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 column; expected 2"),
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),

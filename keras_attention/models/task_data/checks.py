@@ -23,6 +23,7 @@ def check_training(data: Any, examples: Sequence, validation: Sequence, known_la
         _label_problem(data, examples, known_labels),
         _similar_labels(data, examples),
         _missing_labels(data, examples, validation),
+        _one_label(data, examples, validation),
         _few(examples),
         _empty(data, examples),
         _equal(data, examples),
@@ -91,6 +92,16 @@ def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     )
 
 
+def _one_label(data: Any, examples: Sequence, validation: Sequence) -> str:
+    labels = data.labels(validation)
+    if len(labels) != 1 or labels[0] not in data.labels(examples):
+        return ""
+    return (
+        f"All validation examples have the label {labels[0][:40]}, so the validation metric does not tell how good the "
+        "model is for other labels. Use validation examples of several labels."
+    )
+
+
 def _few(examples: Sequence) -> str:
     if all(isinstance(example, str) for example in examples):
         size = sum(map(len, examples))
@@ -115,7 +126,8 @@ def _empty(data: Any, examples: Sequence) -> str:
         outputs += not other.strip()
     if total and outputs == total:
         raise DataError(
-            f"Every target, label or tag is empty, of {total}; expected text. If it is not, {data.column_hint}."
+            f"The target, label or tag of all {total} examples is empty; expected text. If the file has this text, "
+            f"{data.column_hint}."
         )
     names = {"input": inputs, "target, label or tag": outputs}
     shown = " and ".join(f"the {name} of {count}" for name, count in names.items() if count)
