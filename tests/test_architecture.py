@@ -64,7 +64,7 @@ LAYERS = (
     *("transformer", "two_stream"),
     *("scan", "lstm", "recurrent_cells", "recurrent", "recurrence", "recurrent_decoder"),
     *("ngrams", "word_features"),
-    *("regions", "vision"),
+    *("regions", "image_networks", "image_encoder"),
 )
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
 SOFTMAX_HOMES = ("layers/attention.py", "layers/task_heads.py", "generation/")
@@ -214,11 +214,20 @@ def test_no_module_is_named_utils_or_helpers():
     assert not [path for path in sources() if path.stem in ("utils", "misc", "helpers", "common")]
 
 
-def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub():
-    program = f"import sys; sys.modules |= dict.fromkeys({BLOCKED}); import keras_attention as ka; ka.presets()"
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub_and_replaces_another_floatx(tmp_path):
+    """`keras.json` sets the backend and float64, before the import."""
+    (tmp_path / "keras.json").write_text('{"backend": "jax", "floatx": "float64"}')
+    program = (
+        f"import sys; sys.modules |= dict.fromkeys({BLOCKED}); import keras; before = keras.config.floatx()\n"
+        "import keras_attention as ka; ka.presets()\n"
+        "print(keras.backend.backend(), before, keras.config.floatx(), keras.config.dtype_policy().name)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment["KERAS_HOME"] = str(tmp_path)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["jax", "float64", "float32", "float32"]
+    assert "keras_attention replaces floatx 'float64' of keras.json by 'float32'" in done.stderr
 
 
 def test_the_help_of_a_command_imports_no_large_package():

@@ -140,6 +140,12 @@ _MODEL = [
         help="start from this model, a .keras file or Hugging Face directory. It must have the same task; a "
         "classifier or tagger may also start from an mlm or plm.",
     ),
+    _finetuning(
+        "--pretrain",
+        metavar="FILE",
+        tasks=["tagger"],
+        help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
+    ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
         "--freeze",

@@ -62,3 +62,8 @@ def _items(name: str, values: Any) -> tuple:
     if kind is not str and not all(0 <= item <= MAX_INTEGER for item in items):
         raise ValueError(f"`{name}` is {items!r}; expected token ids, 0 to {MAX_INTEGER}.")
     return tuple(map(str if kind is str else int, items))
+
+
+def is_number(value: Any, number: float) -> bool:
+    """Return whether an option is this number, and not a tensor."""
+    return isinstance(value, (int, float)) and value == number

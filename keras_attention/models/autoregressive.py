@@ -34,9 +34,9 @@ class AutoregressiveLM:
         """Continue texts, from left to right.
 
         Args:
-            prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
-                `config.max_length` - 1 tokens loses its first tokens; with learned positions, so does a prompt of more
-                than `config.max_length` - `max_new_tokens` tokens. One warning counts such prompts.
+            prompts: strings. For an empty prompt, the model reads only the start token. A prompt may have
+                `config.max_length` - 1 tokens; with learned positions, `config.max_length` - `max_new_tokens`. A longer
+                prompt loses its first tokens, and one warning counts such prompts.
             strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens
                 after the prompt; by default, prompt and continuation together have at most `config.max_length` tokens.
                 Prompt i uses the seed `strategy.seed + i`.

@@ -18,8 +18,8 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
+from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
-from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
@@ -47,8 +47,9 @@ class Captioner(Task):
 
     p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
     the image x. W is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
-    A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
-    the mean of the regions. A recurrent decoder without attention reads this mean once.
+
+    A recurrent decoder with attention computes its initial state from the mean of the regions, and attends to all
+    regions for each token. A recurrent decoder without attention reads only this mean.
 
     If the image encoder is frozen, training can use its cached outputs, `regions` (B, R, C), instead of `images`; see
     `caption_batches`.
@@ -285,8 +286,8 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (h, w, 3) uint8, or images
-                of Pillow.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (height, width, 3) uint8, or
+                images of Pillow.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.

@@ -46,12 +46,15 @@ def _pieces(tokenizer: Any) -> list[str] | None:
 class TextClassifier(Task):
     """Compute the label of a text, or of a pair of texts, from a recurrent or Transformer encoder.
 
-    p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
-    softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
-    attention with query h over all positions (omitted without attention); with `config.hash_buckets`, the weights of
-    tokens, of pairs of tokens and of short strings are added to W s, see `layers.BagOfNGrams`. For a Transformer s =
-    tanh(V x_0 + b), where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the
-    outputs.
+    p(label | x) = softmax(W s), where s is a vector of the text. `config.problem_type` can replace the softmax.
+
+        recurrent encoder           s = [h; c]: h is the final state of both directions, and c the context of an
+                                    attention with the query h over all positions; without attention s = h
+        Transformer encoder         s = tanh(U x_0 + b), where x_0 is the output at the start token
+        with `pooling="mean"`       s is the mean of the Transformer's outputs
+
+    With `hash_buckets`, a recurrent classifier adds weights of tokens, of pairs of tokens and of short strings to W s;
+    see `layers.BagOfNGrams`.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.

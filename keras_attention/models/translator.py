@@ -18,8 +18,8 @@ from keras_attention.generation.decode import best_hypotheses, decode, search_in
 from keras_attention.layers import OutputBias
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.initial_embeddings import initialize_target_embeddings
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
-from keras_attention.models.network.lexical_initialization import initialize_target_embeddings
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.translation_data import TranslationData
 from keras_attention.outputs import Translation
@@ -190,7 +190,7 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
-                f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
+                f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one prefix for each text."
             )
         prefix_rows = self._prefix_reader.ids(prefixes)
 
@@ -277,7 +277,7 @@ class Translator(Task):
             **({"attention": computed["attention"]} if "attention" in computed else {}),
         }
 
-    def _initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:
+    def _initialize_from_examples(self, examples: Sequence[tuple[str, str]], unlabelled_texts: Sequence[str]) -> None:
         """With `attend_embeddings`, call `initialize_target_embeddings`."""
         if self.config.attend_embeddings and self.config.attention:
             initialize_target_embeddings(self, examples)

@@ -184,8 +184,10 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
     sources = check_images(texts) if has_images else check_texts(texts)
     targets = None if targets is None else check_texts(targets)
     if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(sources)):
+        received = "`targets` is None" if targets is None else f"There are {len(targets)} targets"
         raise ValueError(
-            "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
+            f"{received} for {len(sources)} inputs of a {type(model).__name__}; expected one target for each text or "
+            "image of a Translator or Captioner, and None for a language model."
         )
     labels = EncodedTexts.encode(model.target_reader, sources if targets is None else targets)
     encoded = None

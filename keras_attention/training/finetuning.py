@@ -75,8 +75,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
-            "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
-            "Fine-tune first, save and load the model, then quantize it."
+            "The model is quantized; expected float weights. LoRA saves the sum W + A B, whose rounding would remove "
+            "A B. Fine-tune first, save and load the model, then quantize it."
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
@@ -133,8 +133,8 @@ def rematerialize(model: keras.Model) -> None:
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
-            "with dropout=0 and attention_dropout=0, or on JAX."
+            "On TensorFlow, dropout drops different units when a block is recomputed, so the gradients would be wrong. "
+            "Train with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
         stack.remat = True
@@ -143,8 +143,8 @@ def rematerialize(model: keras.Model) -> None:
 def layer_factors(model: keras.Model, layer_decay: float) -> dict[str, float]:
     """Return a factor of the learning rate for each trained weight, which decreases from the last block to the first.
 
-    Block i = 0 ... L - 1 has the factor d^(L - 1 - i). The embeddings and an image encoder have d^L; the layers after
-    the blocks have 1.
+    Of n blocks, block i = 0 ... n - 1 has the factor d^(n - 1 - i). The embeddings and an image encoder have d^n; the
+    layers after the blocks have 1.
 
     Args:
         model: a model of this library.

@@ -33,7 +33,9 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         compiling.check_takes_logits(one, model.spec.class_name)
     metrics = options.pop("metrics", None)
     if metrics and weighted_metrics and weighted_metrics != "auto":
-        raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
+        raise ValueError(
+            "`metrics` and `weighted_metrics` are the same for this model, and both are set; pass one of them."
+        )
     if metrics or (metrics is not None and weighted_metrics == "auto"):
         weighted_metrics = metrics
     if weighted_metrics == "auto":
@@ -63,7 +65,7 @@ def fit(
         *args: further positional arguments of `keras.Model.fit`.
         validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
         class_weight: for a classifier or tagger, name or id of a class -> its weight in the loss and metrics; or
-            `"balanced"`, with which all classes count the same.
+            `"balanced"`, which gives all classes the same total weight.
         sample_weight: one weight for each raw example, or each example of batches from `keras_attention.data`.
         **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 

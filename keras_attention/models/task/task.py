@@ -106,11 +106,13 @@ class Task(keras.Model):
         lowercase: bool = False,
         normalization: str = "identity",
         data_size: DataSize | None = None,
+        unlabelled_texts: Sequence[str] = (),
         **overrides: Any,
     ) -> Self:
         """Make a model with the config of a preset, new weights, and tokenizers trained on the examples."""
+        tokenizer_options = (tokenizer_kind, vocabulary_size, lowercase, normalization)
         return constructors.from_examples(
-            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, data_size, **overrides
+            cls, examples, preset, *tokenizer_options, data_size, unlabelled_texts, **overrides
         )
 
     @classmethod
@@ -217,8 +219,8 @@ class Task(keras.Model):
         """Write a SavedModel that takes raw text or images."""
         return write_export(self, directory, version, strategy, examples, attention_maps, precision)
 
-    def _initialize_from_examples(self, examples: Sequence) -> None:
-        """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
+    def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
+        """Improve the initial weights of a new model with statistics of examples and texts; here do nothing."""
 
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
