@@ -159,6 +159,12 @@ class Captioner(Task):
         Raises:
             ValueError: the preset or a field is unknown, or the weights do not fit.
             RuntimeError: the download failed.
+
+        Example:
+            >>> model = ka.Captioner.from_preset(
+            ...     "show_and_tell", image_encoder_weights=None, image_encoder="small_cnn", vocabulary_size=11)
+            >>> model.config.image_encoder
+            'small_cnn'
         """
         model = super().from_preset(name, **overrides)
         if image_encoder_weights not in (None, IMAGENET) or (
