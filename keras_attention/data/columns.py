@@ -82,7 +82,7 @@ def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: 
 def find_columns(names: Iterable[str], layouts: Sequence[Layout]) -> dict[str, str] | None:
     """Return role -> name of its column, for the first layout whose roles are all found; None if there is none."""
     names = list(names)
-    if layouts == [*TRANSLATION] and len({*map(_plain, names)} & {*_LANGUAGES}) == len(names) == 2:
+    if layouts == [*TRANSLATION] and len({*map(plain_name, names)} & {*_LANGUAGES}) == len(names) == 2:
         return dict(zip(layouts[0], names, strict=True))
     for layout in layouts:
         columns = {role: find_column(candidates, names) for role, candidates in layout.items()}
@@ -117,9 +117,10 @@ def missing_column(names: Sequence[str], layout: Layout) -> str:
 
 def find_column(candidates: Iterable[str], names: Sequence[str]) -> str | None:
     """Return the first candidate's name in `names`; case, spaces, - and _ do not count. None if there is none."""
-    table = {_plain(name): name for name in reversed(names)}
-    return next((table[_plain(name)] for name in candidates if _plain(name) in table), None)
+    table = {plain_name(name): name for name in reversed(names)}
+    return next((table[plain_name(name)] for name in candidates if plain_name(name) in table), None)
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """Return the name of a column in lower case, with _ for spaces and -."""
     return re.sub(r"[\s_-]+", "_", name.strip().lower())

@@ -19,6 +19,7 @@ from keras_attention.data.columns import (
     find_column,
     find_columns,
     missing_column,
+    plain_name,
     rename_columns,
 )
 from keras_attention.data.headers import looks_like_header
@@ -123,6 +124,9 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
     if chosen is not None:
         named = ", ".join(f"{role} = {name.strip()!r}" for role, name in chosen.items())
         _LOG.info("%s: line %d is a header; columns: %s.", path, number, named)
+        names = [*map(plain_name, first)]
+        if doubled := [name for name in chosen.values() if names.count(plain_name(name)) > 1]:
+            raise DataError(f"{path}, line {number}: several columns are called {doubled[0]!r}. Rename the others.")
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:

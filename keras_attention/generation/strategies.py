@@ -224,6 +224,5 @@ def _follow(totals, tokens, ends: Ends) -> Proposal:
 def _pick(values, indices):
     """Index the last axis: values (B, K, J) at indices (B, K) -> (B, K)."""
     beams, count = values.shape[1:]
-    return cache.gather_beams(
-        ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")
-    )
+    indices = indices + count * np.arange(beams, dtype="int32")
+    return cache.gather_beams(ops.reshape(values, (-1, beams * count)), indices)

@@ -13,6 +13,7 @@ from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
 from keras_attention.models.task import token_loss
+from keras_attention.training import compiling
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
@@ -28,8 +29,6 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
     Raises:
         ValueError: a loss expects probabilities, but the outputs of the network are logits.
     """
-    from keras_attention.training import compiling
-
     for one in keras.tree.flatten(loss):
         compiling.check_takes_logits(one, model.spec.class_name)
     metrics = options.pop("metrics", None)
