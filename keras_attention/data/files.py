@@ -85,7 +85,7 @@ def read_labelled(
 
     Returns:
         (text, label), or ((text, text pair), label) for pairs. White space around a label is removed. Rows without a
-        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning each.
+        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning for each kind of row.
 
     Raises:
         FileNotFoundError: the file is missing.

@@ -154,7 +154,7 @@ class LayerwiseAdam(Adam):
         layer_decay: d, in (0, 1].
         num_layers: n.
         inputs: a variable whose path contains one of these strings has r d^n.
-        weight_decay: the part of a weight that an update subtracts, over its learning rate.
+        weight_decay: weight decay: an update subtracts this number times the learning rate times the weight.
         **kwargs: arguments of `keras.optimizers.Adam`.
 
     Raises:
