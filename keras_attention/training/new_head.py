@@ -115,7 +115,7 @@ class PairLoss(keras.losses.Loss):
 
         1/2 mean over pairs with y_i = y_j of (1 - c_ij)^2  +  1/2 mean over pairs with y_i != y_j of c_ij^2
 
-    so that both kinds of pairs count the same. Examples with a weight of zero have no pairs.
+    so that both kinds of pairs have the same total weight. Examples with a weight of zero have no pairs.
 
     Call arguments:
         y_true: labels (B,) or (B, 1) int.

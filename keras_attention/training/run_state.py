@@ -27,7 +27,7 @@ class RunState(keras.callbacks.Callback):
     Args:
         directory: for `checkpoint.npz`, `model.keras` and the weights of the last epochs.
         plan: its `patience` and `average_checkpoints` are used.
-        monitor: the metric that selects the best model; of equal values, the lower loss selects.
+        monitor: the metric that selects the best model; if values are equal, the lower loss does.
         mode: whether a lower or a higher value is better.
         extra_metrics: function that is called with the model after each epoch; its values are added to the history.
         identity: what the run depends on, such as a digest of the data: name -> value. A run with other values is
