@@ -66,11 +66,13 @@ def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: 
     """Return the layouts that have all roles of `columns`, with these names of columns.
 
     Raises:
-        DataError: there is no such role.
+        DataError: there is no such role, or two roles have the same column.
     """
     roles = dict.fromkeys(role for layout in layouts for role in layout)
     if unknown := [role for role in columns if role not in roles]:
         raise DataError(f"{path}: `columns` names {unknown[0]}, which does not exist; expected {', '.join(roles)}.")
+    if len({*columns.values()}) < len(columns):
+        raise DataError(f"{path}: `columns` has one column for {' and '.join(columns)}; expected different ones.")
     single = "text" in columns and "text_pair" not in columns
     return [
         {**layout, **{role: (name,) for role, name in columns.items()}}

@@ -166,7 +166,10 @@ def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | No
 def _string(value: Any, where: str) -> str:
     if isinstance(value, list | dict) or value != value:  # NaN
         raise DataError(f"{where}: expected a string or a number; received {str(value)[:80]}")
-    return str(value)
+    text = str(value)
+    if re.search("[\ud800-\udfff]", text):
+        raise DataError(f"{where}: {text[:80]!a} has half of a surrogate pair, which is not a character; correct it.")
+    return text
 
 
 def read_tagged(
