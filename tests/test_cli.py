@@ -145,12 +145,17 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
         "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
-    one = run("complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, stdin=b"to be\nthat\n")
-    two = run(
-        "complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
-    )
-    assert one == two
-    assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
+
+    def sample(*options, lines=b"to be\nthat\n"):
+        code, printed, err = run("complete", out / "model.keras", "--max-new-tokens", 9, *options, stdin=lines)
+        assert code == 0, err
+        return printed.splitlines()
+
+    assert [line[:2] for line in sample("--seed", 5)] == ["to", "th"]
+    assert sample("--seed", 5) == sample("--seed", 5, "--batch-size", 1)
+    # Line i has the seed --seed + i, modulo 2^32.
+    expected = sample("--seed", 2**32 - 1, lines=b"to be\n") + sample("--seed", 0, lines=b"that\n")
+    assert sample("--seed", 2**32 - 1) == sample("--seed", 2**32 - 1, "--batch-size", 1) == expected
     beam = ["--max-new-tokens", 9, "--num-beams", 3, "--length-penalty", 1]
     assert run("complete", out / "model.keras", *beam, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")

@@ -29,6 +29,17 @@ OWN = f"{COPIED}make_batches"  # ... except this one
 PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
 
 
+def train_shortly(monkeypatch, epochs: int) -> None:
+    """Train for a few epochs of one batch, whatever is requested."""
+    fit = keras.Model.fit
+
+    def fit_shortly(self, *arguments, initial_epoch=0, **options):
+        options["epochs"] = min(options.get("epochs", 1), initial_epoch + epochs)
+        return fit(self, *arguments, initial_epoch=initial_epoch, steps_per_epoch=1, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fit_shortly)
+
+
 def modules():
     names = [info.name for info in pkgutil.walk_packages(ka.__path__, "keras_attention.")]
     return [name for name in names if name not in PROGRAMS]
@@ -38,6 +49,7 @@ def modules():
 @pytest.mark.parametrize("name", modules())
 def test_docstring_examples(name, tmp_path, monkeypatch, short_searches):
     monkeypatch.chdir(tmp_path)
+    train_shortly(monkeypatch, epochs=2)
     module = importlib.import_module(name)
     names = {"ka": ka, "np": np, "keras": keras}
     finder = doctest.DocTestFinder(exclude_empty=True)
@@ -81,16 +93,12 @@ def small_training(monkeypatch, tmp_path, short_searches):
         sizes = {size: value for size, value in SMALL.items() if size in fields}
         small[name] = dataclasses.replace(preset, config=dataclasses.replace(preset.config, **sizes))
     monkeypatch.setattr(presets, "PRESETS", small)
-    fit, phrases, scenes = keras.Model.fit, ka.quickstart.phrase_pairs, ka.quickstart.captioned_scenes
+    phrases, scenes = ka.quickstart.phrase_pairs, ka.quickstart.captioned_scenes
 
     def few_scenes(split, count=10):
         return scenes(split, min(count, 10))
 
-    def fit_one_epoch(self, *arguments, epochs=1, initial_epoch=0, **options):
-        epochs = min(epochs, initial_epoch + 1)
-        return fit(self, *arguments, epochs=epochs, initial_epoch=initial_epoch, steps_per_epoch=1, **options)
-
-    monkeypatch.setattr(keras.Model, "fit", fit_one_epoch)
+    train_shortly(monkeypatch, epochs=1)
     monkeypatch.setattr(ka.quickstart, "phrase_pairs", lambda split: shortest(phrases(split)))
     monkeypatch.setattr(ka.quickstart, "captioned_scenes", few_scenes)
     scenes_tfds = importlib.import_module("keras_attention.quickstart.scenes_tfds")

@@ -13,7 +13,7 @@ from keras_attention.data.images import (
     decode_image,
     read_images,
 )
-from keras_attention.models.prediction.encoded_inputs import check_images
+from keras_attention.prediction.encoded_inputs import check_images
 
 
 def test_resizing_preserves_the_mean_of_large_photos():

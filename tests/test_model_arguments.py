@@ -8,7 +8,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.models.network.config_checks import check_labels
-from keras_attention.models.prediction.encoded_inputs import check_texts
+from keras_attention.prediction.encoded_inputs import check_texts
 
 
 @pytest.mark.parametrize(

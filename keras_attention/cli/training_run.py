@@ -110,6 +110,14 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
+            init and options["pretrain"],
+            "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
+        ),
+        (
+            options["pretrain"] and not local_path(options["pretrain"]).exists(),
+            f"--pretrain: there is no file {options['pretrain']}.",
+        ),
+        (
             options["lora"] and options["freeze"],
             "--lora trains the encoder and --freeze does not; choose one of the two.",
         ),
@@ -309,8 +317,19 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
         data_size=size,
+        unlabelled_texts=_read_unlabelled(task, options["pretrain"], examples) if options["pretrain"] else (),
         **overrides,
     )
+
+
+def _read_unlabelled(task: type, path: str, examples: list) -> list[str]:
+    """Return the texts of --pretrain, and say how many words of the examples they have."""
+    texts = ka.data.read_texts(path)
+    known = {word for text in texts for word in text.lower().split()}
+    words = [word for text in task.data.texts(examples) for word in text.lower().split()]
+    share = sum(word in known for word in words) / max(len(words), 1)
+    say(f"{path}: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
+    return texts
 
 
 def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:

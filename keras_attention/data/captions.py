@@ -58,8 +58,8 @@ def read_captions(
             `dataset_flickr8k.json:train` (its splits are joined with `+`), or `tfds:NAME[:SPLIT]` with the features
             `image` and `captions`, `caption` or `text`.
         images: the folder of the images; not for `tfds:`. Names in `path` are relative to this folder or to a
-            sub-folder, with or without a suffix, in any case and Unicode normal form; Flickr's `name.jpg#0` is the file
-            `name.jpg`.
+            sub-folder. A name may lack its suffix, and may differ from the file in case and in Unicode normal form.
+            Flickr's `name.jpg#0` is the file `name.jpg`.
         columns: names of the columns or keys, such as `{"image": "photo", "caption": "title"}`; see `read_rows`.
 
     Returns:
@@ -170,7 +170,7 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
 def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     """Return key of a name, with and without suffix -> all images in a folder and its sub-folders with this key."""
     if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images`.")
+        raise DataError(f"There is no folder {folder}; pass the folder that contains the images as `images`.")
     index: dict[str, list[pathlib.Path]] = {}
     visited: set[str] = set()
     others: list[str] = []
@@ -291,9 +291,7 @@ def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tupl
     if unknown := {*filter(None, split.split("+"))} - {*counts}:
         raise DataError(f"{path} has no split {min(unknown)}; it has {available}. Write {path}:SPLIT with one of them.")
     if not split and len(counts) > 1:
-        warnings.warn(
-            f"{path}: all its splits are read: {available}. Choose with {path}:{next(iter(counts))}, for example."
-        )
+        warnings.warn(f"{path}: all its splits are read: {available}. To read one, write {path}:{next(iter(counts))}.")
 
 
 def _coco_rows(data: object, path: PathLike) -> Iterator[tuple[str, str]]:
@@ -302,7 +300,7 @@ def _coco_rows(data: object, path: PathLike) -> Iterator[tuple[str, str]]:
         if files.setdefault(str(number), file) != file:
             raise DataError(
                 f"{path}, images: the id {number} is that of {files[str(number)]} and of {file}; expected one file for "
-                "each id. Files that were joined need new ids."
+                "each id. If several files were joined, change the ids of one."
             )
     for number, caption in _coco_fields(data, "annotations", ("image_id", "caption"), path):
         yield files.get(str(number), str(number)), str(caption)

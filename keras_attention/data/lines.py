@@ -7,6 +7,7 @@ import codecs
 import gzip
 import lzma
 import pathlib
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -123,6 +124,10 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             text = line.decode().lstrip("\ufeff").rstrip("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
+            if re.search(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]", line):
+                raise DataError(
+                    f"{where}: {name} is a binary file; expected text, or text as .gz, .bz2 or .xz."
+                ) from None
             raise DataError(
                 f"{where}: byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or convert it. "
                 f"{_conversion(line)}"

@@ -77,10 +77,13 @@ def read_rows(
     """Read the rows of a TSV, CSV or JSONL file.
 
     Args:
-        path: the file. `.jsonl` has one object a line. `.csv` has quoted cells, which may contain line breaks; its
-            separator is a comma, semicolon, bar or tab, that of Excel's line `sep=;`, of the header, or the one that
-            splits all lines alike. `.tsv` has tabs and no quotes. In files of other names, the separator is a tab if
-            the first line has one. `.ndjson` is like `.jsonl`.
+        path: the file. The end of its name gives the format:
+            `.jsonl`, `.ndjson`: one JSON object per line.
+            `.tsv`: cells without quotes, separated by tabs.
+            `.csv`: cells may be in quotes, and may then contain line breaks. The separator is a comma, semicolon, bar
+            or tab: the one in Excel's first line, such as `sep=;`; the one that finds the columns in the header; or the
+            only one that splits all lines into the same number of cells.
+            Another name: as `.tsv` if the first line has a tab, else as `.csv`.
         layouts: the possible roles of columns, and their names.
         columns: role -> name of its column, or its number, from 1, in a table without a header.
 
@@ -102,8 +105,8 @@ def read_rows(
     suffix = file_suffix(path)
     if suffix == ".json":
         raise DataError(
-            f"{path} is JSON; expected one object a line (.jsonl). Convert it with: jq -c '.[]' {path}; or, if it has "
-            "one object a line, rename it."
+            f"{path} is JSON; expected one object a line, in a .jsonl file. Convert it with: jq -c '.[]' {path}; or "
+            "let its name end in .jsonl, if it has one object a line."
         )
     return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts))
 
@@ -222,6 +225,9 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
     if chosen is not None:
         named = ", ".join(f"{role} = {name.strip()!r}" for role, name in chosen.items())
         _LOG.info("%s: line %d is a header; columns: %s.", path, number, named)
+        names = [*map(_plain, first)]
+        if doubled := [name for name in chosen.values() if names.count(_plain(name)) > 1]:
+            raise DataError(f"{path}, line {number}: several columns are called {doubled[0]!r}. Rename the others.")
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:
@@ -302,8 +308,8 @@ def _read_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int
     if not _may_be_quoted(separator, path) and (doubled := _doubled_quotes(lines, separator)):
         warnings.warn(
             f"{path}, line {doubled[0]}: {lines[doubled[0] - 1][:80]!r} has a cell in quotes with doubled quotation "
-            f"marks, which are kept; {counted(len(doubled), 'line has', 'lines have')} one. If they are those of CSV, "
-            "rename the file to .csv; its separator may be a tab."
+            f"marks, which are kept; {counted(len(doubled), 'line has', 'lines have')} one. If the file is "
+            "CSV, let its name end in .csv; its separator may be a tab."
         )
     for number, cells in rows:
         if any(cell.strip() for cell in cells):

@@ -88,7 +88,13 @@ def merge_heads(x):
 
 
 def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
-    """Split the vectors of tokens into parts and heads: (B K, n H D) -> n tensors (B, H, K, D), with sizes (B, K).
+    """Split the vectors of tokens into projections and heads: (B Q, n H D) -> n tensors (B, H, Q, D).
+
+    Args:
+        x: (B Q, n H D), such as queries, keys and values side by side, n = 3.
+        sizes: (B, Q); one of them may be -1.
+        num_heads: H.
+        width: D.
 
     Example:
         >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
@@ -99,7 +105,7 @@ def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
 
 
 def merge_step_heads(x):
-    """Concatenate the heads: (B, H, K, D) -> (B K, H D), the inverse of `split_step_heads`.
+    """Concatenate the heads: (B, H, Q, D) -> (B Q, H D), the inverse of `split_step_heads`.
 
     Example:
         >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)

@@ -1,4 +1,4 @@
-"""The input of a Transformer's first block: token vectors, positions and segments."""
+"""The inputs of a Transformer's first block: tokens with positions and segments, and the vector of masked positions."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from keras_attention.argument_checks import require_nonnegative_integer
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.shapes import output_specs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -94,3 +95,41 @@ class InputEmbedding(BaseLayer):
     def compute_output_shape(self, tokens_shape, *_: object):
         """Return the shape of the outputs."""
         return tokens_shape
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MaskEmbedding(BaseLayer):
+    """Return one learned vector v for every position to predict: output[b, p] = v.
+
+    Args:
+        width: M.
+        initializer: initializer of v.
+
+    Call arguments:
+        inputs: (B, P, any); only the shape is used.
+
+    Output:
+        (B, P, M).
+
+    Example:
+        >>> tuple(MaskEmbedding(7)(keras.ops.ones((2, 3, 5))).shape)
+        (2, 3, 7)
+
+    Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, section 2.3.
+    """
+
+    def __init__(self, width: int, initializer="glorot_uniform", **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.width, self.initializer = width, keras.initializers.get(initializer)
+
+    def build(self, inputs_shape) -> None:
+        """Create the weights."""
+        self.vector = self.add_weight(shape=(1, self.width), initializer=self.initializer, name="vector")
+
+    def call(self, inputs):
+        """Compute the outputs; see the class docstring."""
+        return ops.zeros_like(inputs[..., :1], dtype=self.compute_dtype) + ops.cast(self.vector[0], self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        """Return the shape and dtype of the output."""
+        return output_specs(self, (*inputs.shape[:-1], self.width))

@@ -24,8 +24,8 @@ from keras_attention.layers.masks import scores_mask
 class MultiHeadAttention(BaseLayer):
     """Multi-head attention, self or cross.
 
-    For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and
-    V = value W_v + b_v; the output is [context_1 ... context_H] W_o + b_o.
+    For each head h: context_h = softmax(q_h k_h' / sqrt(D)) v_h with q = query W_q + b_q, k = key W_k + b_k and
+    v = value W_v + b_v; the output is [context_1 ... context_H] W_o + b_o.
 
     Args:
         num_heads: H.

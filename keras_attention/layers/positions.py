@@ -83,12 +83,12 @@ class SinusoidalPositions(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PositionEmbedding(BaseLayer):
-    """Add a learned vector for each position: output[l] = inputs[l] + P[start + l + offset].
+    """Add a learned vector for each position: output[l] = inputs[l] + table[start + l + offset].
 
     Args:
         max_length: the number of positions.
-        offset: the number of unused vectors at the start of P (2 in RoBERTa).
-        initializer: initializer of P.
+        offset: the number of unused vectors at the start of the table (2 in RoBERTa).
+        initializer: initializer of the table.
 
     Call arguments:
         inputs: (B, L, M). Up to 9 padding vectors beyond `max_length` are allowed.

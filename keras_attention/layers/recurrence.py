@@ -133,7 +133,7 @@ class InputFeeding:
 class AttentionFirst:
     """A step of an attention, and cells that read its context.
 
-        context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+        context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
         h_t = cell([x_t; context_t], h_{t-1})
         output_t = tanh(W [x_t; h_t; context_t])
 
@@ -141,7 +141,7 @@ class AttentionFirst:
         cells: the cells of the decoder.
         output_projection: W, a `keras.layers.Dense`.
         attention: the attention layer.
-        gate: G, a `keras.layers.Dense` with one unit and a sigmoid.
+        gate: W_g, a `keras.layers.Dense` with one unit and a sigmoid.
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 3.1.2 and 4.2.1.
     """

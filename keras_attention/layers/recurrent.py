@@ -1,7 +1,7 @@
 """Recurrent encoders, built from the recurrent layers of Keras: for a sequence of vectors, and for characters of words.
 
 RecurrentEncoder:  inputs (B, S, E) --> outputs (B, S, M), and the top layer's final states (B, M)
-CharacterEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
+CharacterEncoder:  character ids (B, I, characters) --> one vector for each word (B, I, M)
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class RecurrentEncoder(BaseLayer):
 class CharacterEncoder(BaseLayer):
     """Encode each word from its characters, so that words outside the vocabulary have vectors too.
 
-    A bidirectional recurrent layer reads the embedded characters c_1 ... c_P of a word. The vector of the word is the
-    concatenation of the final states of both directions: [h_P; h'_1].
+    A bidirectional recurrent layer reads the embedded characters of a word. The vector of the word is the concatenation
+    of the final states of both directions.
 
     Args:
         vocabulary_size: the number of characters.
@@ -157,12 +157,12 @@ class CharacterEncoder(BaseLayer):
         cell: `"simple"`, `"gru"` or `"lstm"`.
 
     Call arguments:
-        inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
-            `inputs`; without it, all characters are real.
+        inputs: (B, I, characters) int, the characters of each word.
+        mask: (B, I, characters) padding mask, True = a real character; padding is on the right. When None, the implicit
+            mask of `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, M), zero for a word without characters.
+        (B, I, M), zero for a word without characters.
 
     Raises:
         ValueError: a number is not a positive integer, the cell is unknown, or `units` is odd.
@@ -201,7 +201,7 @@ class CharacterEncoder(BaseLayer):
         return zero_padding(ops.reshape(state, (-1, shape[1], self.units)), self.compute_mask(inputs, mask))
 
     def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
         return None if mask is None else ops.any(mask, axis=-1)
 
     def compute_output_shape(self, inputs_shape):

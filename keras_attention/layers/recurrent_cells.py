@@ -72,10 +72,10 @@ def last_output(cells: Sequence, states: list):
 
 
 def _merge_beams(x):
-    """(B, K, M) -> (B * K, M)."""
+    """Merge the axes of batch and beams: (B, K, any) -> (B K, any)."""
     return ops.reshape(x, (-1, x.shape[-1]))
 
 
 def _split_beams(x, beams):
-    """(B * K, M) -> (B, K, M)."""
+    """Split the axes of batch and beams: (B K, any) -> (B, K, any)."""
     return ops.reshape(x, (-1, beams, x.shape[-1]))

@@ -31,7 +31,7 @@ class RecurrentDecoder(BaseLayer):
                                     context_t = attention(h_t, memory)
                                     output_t = tanh(W [h_t; context_t])
 
-        attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+        attention first:            context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
                                     h_t = cell([x_t; context_t], h_{t-1})
                                     output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 

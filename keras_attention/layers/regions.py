@@ -46,10 +46,10 @@ def append_coordinates(grid):
 
 
 def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
-    """Return Gaussian weights around each region: K[r, s] = g[r, s] / sum_t g[r, t].
+    """Return Gaussian weights around each region: kernel[i, j] = g[i, j] / sum_k g[i, k].
 
-    g[r, s] = exp(-|r - s|^2 / (2 deviation^2)), with the distance |r - s| in regions. Smoothed attention scores are
-    `scores @ K`, and their context is `scores @ (K @ regions)`.
+    g[i, j] = exp(-|i - j|^2 / (2 deviation^2)), with the distance |i - j| in regions. Smoothed attention scores are
+    `scores @ kernel`, and their context is `scores @ (kernel @ regions)`.
 
     Args:
         rows: the number of rows of the grid.
@@ -79,12 +79,12 @@ class SelfAttention2D(BaseLayer):
         units: D, the number of channels of queries, keys and values; an eighth of the input channels when None.
 
     Call arguments:
-        inputs: (B, h, w, C).
+        inputs: (B, height, width, C).
         return_attention_scores: also return the attention scores.
 
     Output:
-        outputs (B, h, w, C). With `return_attention_scores`, the pair (outputs, scores): scores (B, h w, h w) are
-        float32, and row i has the scores of the query at position i.
+        outputs (B, height, width, C). With `return_attention_scores`, the pair (outputs, scores): scores (B, R, R),
+        R = height * width, are float32, and row i has the scores of the query at position i.
 
     Raises:
         ValueError: `units` is neither None nor a positive integer.

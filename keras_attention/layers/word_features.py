@@ -1,6 +1,6 @@
 """Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
 
-AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, F)
+AffixEncoder:  character ids (B, I, characters) --> one vector for each word (B, I, F)
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def _add_classes(layer):
 
 
 def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
-    """Return (B, S, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of words (B, S, c)."""
+    """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
     characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
     lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
     hashes = []
@@ -46,7 +46,7 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
 
 
 def _shapes(character_classes, inputs, mask):
-    """Return (B, S, 9): whether the first, any and every character of a word has each of the three classes."""
+    """Return (B, I, 9): whether the first, any and every character of a word has each of the three classes."""
     classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]
     some = ops.max(ops.where(mask, classes, -np.inf), axis=2)
     every = ops.min(ops.where(mask, classes, np.inf), axis=2)
@@ -70,12 +70,12 @@ class AffixEncoder(BaseLayer):
             None, the shapes are zero until the weights of a trained layer are loaded.
 
     Call arguments:
-        inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
-            `inputs`; without it, all characters are real.
+        inputs: (B, I, characters) int, the characters of each word.
+        mask: (B, I, characters) padding mask, True = a real character; padding is on the right. When None, the implicit
+            mask of `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
+        (B, I, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
         ValueError: another number is not a positive integer, or `buckets` is outside its range.
@@ -124,7 +124,7 @@ class AffixEncoder(BaseLayer):
         return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
 
     def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
         return None if mask is None else ops.any(mask, axis=-1)
 
     def compute_output_shape(self, inputs_shape):

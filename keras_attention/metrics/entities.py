@@ -52,8 +52,8 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the entities of a sentence: (type, index of the first word, index of the last word).
 
     As in the script of CoNLL-2000 and 2003, one rule reads IOB1, IOB2, BIOES and BILOU as they are. A word continues
-    the entity of the word before it if both have the same type, its own prefix is I, E or L, and the prefix of the word
-    before it is B or I. Each other word whose tag is not `O` begins an entity.
+    the entity of the word before it if both have the same type, its own prefix is `I`, `E` or `L`, and the prefix
+    of the word before it is `B` or `I`. Each other word whose tag is not `O` begins an entity.
 
     Example:
         >>> entities(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])

@@ -77,8 +77,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
-            "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
-            "Fine-tune first, save and load the model, then quantize it."
+            "The model is quantized; expected float weights. LoRA saves the sum W + A B, whose rounding would remove "
+            "A B. Fine-tune first, save and load the model, then quantize it."
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
@@ -135,8 +135,8 @@ def rematerialize(model: keras.Model) -> None:
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
-            "with dropout=0 and attention_dropout=0, or on JAX."
+            "On TensorFlow, dropout drops different units when a block is recomputed, so the gradients would be wrong. "
+            "Train with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
         stack.remat = True
@@ -146,14 +146,14 @@ def rematerialize(model: keras.Model) -> None:
 class LayerwiseAdam(Adam):
     """Adam with weight decay and a learning rate for each layer, which decreases from the last block to the first.
 
-    Block i = 0 ... L - 1 has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
+    Block i = 0 ... n - 1 has the learning rate r d^(n - 1 - i). The embeddings and an image encoder have r d^n;
     the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
 
     Args:
         learning_rate: r, a number or a schedule.
         layer_decay: d, in (0, 1].
-        num_layers: L.
-        inputs: a variable whose path contains one of these strings has r d^L.
+        num_layers: n.
+        inputs: a variable whose path contains one of these strings has r d^n.
         weight_decay: the part of a weight that an update subtracts, over its learning rate.
         **kwargs: arguments of `keras.optimizers.Adam`.
 

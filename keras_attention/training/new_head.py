@@ -27,8 +27,8 @@ def fit_new_head(
 
     The gradients of a head with random weights damage the pre-trained encoder. So the head is fitted first, by logistic
     regression; see `fit_head`. If a sentence encoder becomes a classifier of at most 1,000 single texts, it is first
-    fine-tuned on pairs of texts, see `fit_encoder`, and frozen afterwards, because cross-entropy would make its vectors
-    worse again. An encoder that is frozen, or has LoRA matrices, does not learn from pairs.
+    fine-tuned on pairs of texts, see `fit_encoder`, and frozen afterwards, because training with cross-entropy makes
+    its vectors worse. An encoder that is frozen, or has LoRA matrices, does not learn from pairs.
 
     Args:
         model: from `from_encoder`, or from `ka.weights.from_huggingface` with another task. Call `freeze` or

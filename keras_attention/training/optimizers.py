@@ -7,7 +7,7 @@ import math
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_one_of
+from keras_attention.argument_checks import require, require_one_of
 from keras_attention.training.plan import SCHEDULES
 
 
@@ -42,8 +42,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> None:
         require_one_of("schedule", schedule, SCHEDULES)
-        if warmup_steps < 1:
-            raise ValueError(f"`warmup_steps` is {warmup_steps}; expected at least 1.")
+        require(warmup_steps >= 1, "warmup_steps", warmup_steps, "at least 1")
         self.peak, self.warmup_steps, self.total_steps, self.schedule = peak, warmup_steps, total_steps, schedule
 
     def __call__(self, step):

@@ -74,7 +74,7 @@ class TrainingPlan:
         seed: seed of the random order of the examples.
 
     Raises:
-        TypeError: a value is no number, or not an integer where one is expected.
+        TypeError: a value is not a number, or not an integer where an integer is expected.
         ValueError: a value is outside its range.
 
     Example:

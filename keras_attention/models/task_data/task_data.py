@@ -121,7 +121,12 @@ class TaskData:
         return {"input": [input_of(example) for example in examples]}
 
     def train_tokenizers(
-        self, examples: Sequence, config: Any, overrides: Mapping[str, Any], **options: Any
+        self,
+        examples: Sequence,
+        config: Any,
+        overrides: Mapping[str, Any],
+        unlabelled_texts: Sequence[str] = (),
+        **options: Any,
     ) -> dict[str, Any]:
         """Train the tokenizers of the task on examples.
 
@@ -129,12 +134,13 @@ class TaskData:
             examples: training examples of the task.
             config: the config of the preset.
             overrides: config fields with new values.
+            unlabelled_texts: more texts.
             **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
 
         Returns:
             dict of tokenizers by the names of the constructor's arguments.
         """
-        return {"tokenizer": train_tokenizer(self.texts(examples), **options)}
+        return {"tokenizer": train_tokenizer([*self.texts(examples), *unlabelled_texts], **options)}
 
     def batches(self, model: Any, examples: Sequence, max_tokens: int, shuffle: bool, seed: int, **options: Any) -> Any:
         """Turn examples into batches for `fit`; see `Task.make_batches`."""
@@ -198,7 +204,7 @@ def only_path(paths: Sequence[str]) -> str:
         ValueError: there is not exactly one path.
     """
     if len(paths) != 1:
-        raise ValueError(f"There are {len(paths)} files; this task reads exactly one.")
+        raise ValueError(f"There are {len(paths)} files; this task reads exactly one. Join them into one file.")
     return str(paths[0])
 
 

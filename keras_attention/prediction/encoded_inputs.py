@@ -174,7 +174,8 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
             "".join(parts).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
+                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}. Remove this "
+                "character."
             ) from None
     return texts
 
@@ -202,7 +203,7 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def _from_pillow(image: Any) -> np.ndarray:
-    """Return the pixels (h, w, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
+    """Return the pixels (height, width, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)

@@ -1,4 +1,4 @@
-"""What a search needs to know of a tokenizer: special tokens that it suppresses, and stop strings."""
+"""The strategy of a search, the tokens that it never generates, and its stop strings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ import numpy as np
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
+
+
+def check_strategy(strategy: Any, default: type) -> Any:
+    """Return a strategy; `default()` if it is None.
+
+    Args:
+        strategy: an object of a subclass of `Strategy`, or None.
+        default: the class of the default strategy.
+
+    Raises:
+        TypeError: `strategy` is something else, such as a class or a name.
+
+    Example:
+        >>> check_strategy(None, ka.Greedy) == ka.Greedy()
+        True
+    """
+    if strategy is not None and not isinstance(strategy, Strategy):
+        shown = strategy.__name__ if isinstance(strategy, type) else repr(strategy)
+        raise TypeError(f"`strategy` is {shown}; expected an object, such as ka.{default.__name__}().")
+    return default() if strategy is None else strategy
 
 
 def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
