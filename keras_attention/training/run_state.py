@@ -16,7 +16,7 @@ from keras_attention.data.batches import digest
 from keras_attention.storage import atomic_write
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
-from keras_attention.training.plan import Mode, TrainingPlan
+from keras_attention.training.plan import Mode, TrainingPlan, is_perfect
 
 _SAVED = ("history", "best", "best_loss", "best_epoch", "wait")
 
@@ -144,9 +144,10 @@ class RunState(keras.callbacks.Callback):
         """Warn if the monitored metric had the same value after every epoch, so that it selected nothing."""
         values = self.history[self.monitor]
         if len(values) > 1 and len(set(values)) == 1:
+            advice = "Monitor" if is_perfect(self.monitor, values[0]) else "Train for longer, or monitor"
             warnings.warn(
                 f"{self.monitor} was {values[0]:g} after each of the {len(values)} epochs, so the loss selected the "
-                "best model. Train for longer, or monitor another metric, such as val_loss.",
+                f"best model. {advice} another metric, such as val_loss.",
                 stacklevel=3,
             )
 
