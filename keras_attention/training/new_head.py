@@ -164,8 +164,8 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
 
     Example:
         >>> examples = [("we eat bread", "food"), ("they drink water", "drink")]
-        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
-        >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **sizes)
+        >>> config = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5, "pooling": "mean"}
+        >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **config)
         >>> fit_head(model, examples)
         >>> [output.label for output in model.classify(["we eat bread", "they drink water"])]
         ['food', 'drink']
