@@ -6,7 +6,7 @@ import pytest
 from backends import arrays
 
 from keras_attention import layers
-from keras_attention.layers.shapes import merge_heads, merge_step_heads, split_heads, split_step_heads
+from keras_attention.layers.attention_heads import merge_heads, merge_step_heads, split_heads, split_step_heads
 
 B, Q, S, M = 2, 3, 5, 7
 
