@@ -18,12 +18,6 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
-def check_heads(num_heads: int, key_dim: int) -> None:
-    """Raise ValueError if the number of heads H or the width D of a head is not positive."""
-    if num_heads <= 0 or key_dim <= 0:
-        raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-
-
 def make_projections(layer: BaseLayer, kernel_initializer) -> list[keras.layers.Dense]:
     """Return the projections of queries, keys and values of a layer: each has H D outputs."""
     units = layer.num_heads * layer.key_dim
@@ -49,12 +43,27 @@ def build_projections(layer: BaseLayer, query_shape, value_shape=None, key_shape
 
 
 def project_query(layer: BaseLayer, query):
-    """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
+    """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D).
+
+    Example:
+        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
+        >>> layer.build((None, None, 13))
+        >>> tuple(project_query(layer, keras.ops.ones((2, 5, 13))).shape)
+        (2, 3, 5, 7)
+    """
     return split_heads(layer.query_projection(query), layer.num_heads)
 
 
 def project_key_value(layer: BaseLayer, value, key=None):
-    """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
+    """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None.
+
+    Example:
+        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
+        >>> layer.build((None, None, 13), (None, None, 11))
+        >>> keys, values = project_key_value(layer, keras.ops.ones((2, 5, 11)))
+        >>> tuple(keys.shape), tuple(values.shape)
+        ((2, 3, 5, 7), (2, 3, 5, 7))
+    """
     keys, values = layer.key_projection(value if key is None else key), layer.value_projection(value)
     return split_heads(keys, layer.num_heads), split_heads(values, layer.num_heads)
 
