@@ -96,7 +96,7 @@ class MaskedLM(Task):
 
     @property
     def mask_token(self) -> str:
-        """The string that stands for a token to predict, such as `<mask>`."""
+        """The mask in a text, such as `<mask>`: the string for a token to predict."""
         return self.tokenizer.id_to_token(mask_id(self.tokenizer))
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
