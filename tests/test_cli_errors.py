@@ -225,4 +225,4 @@ def test_an_impossible_value_of_an_option_is_a_usage_error(run, model, options, 
 def test_an_impossible_value_of_a_training_option_is_a_usage_error(run, tmp_path):
     code, _, err = run("train", "translator", "--train", "x.tsv", "--out", tmp_path / "r", "--epochs", "0")
     assert (code, (tmp_path / "r").exists()) == (2, False)
-    assert "--epochs is 0; expected a finite number above 0" in err
+    assert "--epochs is 0; expected a positive integer" in err
