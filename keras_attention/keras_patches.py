@@ -70,7 +70,7 @@ def search_fewer_attributes() -> None:
 
 @contextlib.contextmanager
 def reading_weights() -> Iterator[None]:
-    """Let `make_model` make no random weights, because Keras reads the weights of a file next."""
+    """Skip the random initialization of weights in this block, for models whose weights are then read from a file."""
     token = _reads_weights.set(True)
     try:
         yield

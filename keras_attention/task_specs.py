@@ -22,6 +22,7 @@ class TaskSpec:
         default_strategy: the class of the default search strategy; None for a task that does not search.
         default_tokenizer: kind of tokenizer for the default preset.
         tokenizer_names: names of the tokenizers, arguments of the constructor.
+        described_by: attributes of a model, such as `"labels"`, that the description of its export contains.
 
     Example:
         >>> spec = ka.TextTagger.spec
@@ -38,6 +39,7 @@ class TaskSpec:
     default_strategy: type[Strategy] | None = None
     default_tokenizer: str = "sentencepiece"
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
+    described_by: tuple[str, ...] = ()
 
 
 _SPECS = (
@@ -48,21 +50,29 @@ _SPECS = (
         tokenizer_names=("source_tokenizer", "target_tokenizer"),
     ),
     TaskSpec(
-        *("captioner", "Captioner", "caption", Caption, "show_attend_and_tell"), metric="bleu", default_strategy=Greedy
+        *("captioner", "Captioner", "caption", Caption, "show_attend_and_tell"),
+        metric="bleu",
+        default_strategy=Greedy,
+        described_by=("image_size",),
     ),
     TaskSpec(
         *("lm", "CausalLM", "complete", Completion, "char_rnn"),
         default_strategy=Sampling,
         default_tokenizer="characters",
     ),
-    TaskSpec("mlm", "MaskedLM", "fill", FilledMask, "bert_base"),
+    TaskSpec("mlm", "MaskedLM", "fill", FilledMask, "bert_base", described_by=("mask_token",)),
     TaskSpec("plm", "PermutationLM", "complete", Completion, "xlnet_base", default_strategy=Sampling),
-    TaskSpec("classifier", "TextClassifier", "classify", Classification, "rnn_classifier", metric="accuracy"),
+    TaskSpec(
+        *("classifier", "TextClassifier", "classify", Classification, "rnn_classifier"),
+        metric="accuracy",
+        described_by=("labels",),
+    ),
     TaskSpec(
         *("tagger", "TextTagger", "tag", Tagging, "rnn_tagger"),
         metric="accuracy",
         default_tokenizer="words",
         tokenizer_names=("tokenizer", "character_tokenizer"),
+        described_by=("labels",),
     ),
 )
 TASK_SPECS = {spec.command_name: spec for spec in _SPECS}

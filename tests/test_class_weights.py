@@ -61,6 +61,8 @@ def test_the_loss_is_weighted(raw, classifier):
         ({"class_weight": {"neg": -1.0}}, "the weight -1.0 of 'neg'; expected a number, 0 or more"),
         ({"class_weight": {"neg": float("nan")}}, "the weight nan of 'neg'"),
         ({"class_weight": {"neg": "2"}}, "the weight '2' of 'neg'"),
+        ({"sample_weight": [1, 1, float("nan"), 1, -1]}, "the weight nan of example 2; expected numbers from 0"),
+        ({"sample_weight": [1, 1, 1, 1, -1]}, "the weight -1.0 of example 4; expected numbers from 0"),
         ({"sample_weight": [1.0, 2.0]}, r"has the shape \(2,\); expected \(5,\)"),
     ],
 )

@@ -38,6 +38,13 @@ def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
         translator.translate(texts)
 
 
+def test_the_error_for_a_list_of_words_says_how_to_join_them():
+    with pytest.raises(
+        TypeError, match=r"Text 0 is list; expected a string\. Join words with spaces: ' '\.join\(words\)"
+    ):
+        check_texts([["Peter", "works"]])
+
+
 @pytest.mark.parametrize("strategy", [ka.Greedy, "greedy", 5])
 def test_a_strategy_is_an_object(translator, strategy):
     with pytest.raises(TypeError, match=r"`strategy` is .*; expected an object, such as ka.Greedy\(\)"):

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
+from keras_attention.cli.lines import check_source, json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
@@ -35,12 +35,13 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT; the score is the log-probability; with beam search, after length normalization.",
+    help="write SCORE<tab>TEXT; the score is the log-probability of the text; with beam search, it is divided by the "
+    "length penalty.",
 )
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (
     "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
-    "read from standard input."
+    "read from standard input. Tables are refused; the message says how to write their texts to a text file."
 )
 
 
@@ -50,6 +51,11 @@ class _LineCommand(Command):
     def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
         summary, _, details = inspect.cleandoc(help).partition("\n\n")
         super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Check SOURCE, import Keras, and run the command."""
+        check_source(context, context.params["source"], tabs=context.params.get("pairs", self.name == "score"))
+        return super().invoke(context)
 
 
 def _plot(name: str, example: str) -> Option:
@@ -257,7 +263,7 @@ def classify(
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
-    write_lines(source, outputs, tabs=pairs)
+    write_lines(source, outputs)
 
 
 def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -278,7 +284,8 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Tag the words of each line of SOURCE with MODEL.
 
-    Spaces separate the words of a line, and the tags of the output line.
+    Only white space separates the words of a line: put a space before punctuation. Spaces separate the tags of the
+    output line.
     """
     loaded = load_for("tag", model)
 
@@ -360,4 +367,4 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 
-    write_lines(source, outputs, tabs=len(names) > 1)
+    write_lines(source, outputs)

@@ -112,4 +112,9 @@ def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> 
     weights, count = np.asarray(sample_weight, "float32"), batches.num_examples
     if weights.shape != (count,):
         raise ValueError(f"`sample_weight` has the shape {weights.shape}; expected ({count},), one for each example.")
+    if (wrong := ~((weights >= 0) & (weights < np.inf))).any():
+        index = int(wrong.argmax())
+        raise ValueError(
+            f"`sample_weight` has the weight {weights[index]} of example {index}; expected numbers from 0."
+        )
     return weights

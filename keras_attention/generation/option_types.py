@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import numbers
 from collections.abc import Iterable
@@ -67,3 +68,16 @@ def _items(name: str, values: Any) -> tuple:
 def is_number(value: Any, number: float) -> bool:
     """Return whether an option is this number, and not a tensor."""
     return isinstance(value, (int, float)) and value == number
+
+
+def replace_options(strategy: Any, options: dict[str, Any]) -> Any:
+    """Return a copy of a strategy with other options, which may be tensors: they are neither converted nor checked.
+
+    Example:
+        >>> replace_options(ka.Sampling(), {"temperature": keras.ops.ones(())}).top_p
+        1.0
+    """
+    strategy = copy.copy(strategy)
+    for name, value in options.items():
+        object.__setattr__(strategy, name, value)
+    return strategy

@@ -6,10 +6,9 @@ uses neither the model nor the tokenizer; `decode.py` runs the loop.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,9 +16,6 @@ import numpy as np
 from keras_attention.argument_checks import require
 from keras_attention.generation.option_types import convert_options, is_number
 from keras_attention.generation.proposals import Ends, Proposal
-from keras_attention.lazy import LazyModule
-
-ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,18 +109,6 @@ class Strategy:
 
     def _defaults(self) -> dict[str, Any]:
         return {field.name: field.default for field in dataclasses.fields(self)}
-
-    def with_arrays(self, arrays: dict[str, Any]) -> Strategy:
-        """Return a copy with these fields, which may be tensors."""
-        strategy = copy.copy(self)
-        for name, value in arrays.items():
-            object.__setattr__(strategy, name, value)
-        return strategy
-
-    def suppressing(self, tokens: Sequence[int]) -> Strategy:
-        """Return a copy that also suppresses these tokens."""
-        both = [ops.reshape(ops.convert_to_tensor(ids, "int32"), (-1,)) for ids in (self.suppress_tokens, tokens)]
-        return self.with_arrays({"suppress_tokens": ops.concatenate(both)})
 
     @property
     def penalizes_repetition(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
@@ -21,12 +22,19 @@ from keras_attention.prediction.search_options import check_strategy, stop_input
 
 
 class AutoregressiveLM:
-    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right.
+    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right."""
 
-    The task has a `tokenizer`, a `config`, and `start` and `step` for the search.
-    """
-
+    tokenizer: Any
+    config: RecurrentConfig | TransformerConfig
     _reads_padding = True  # whether `start` takes prompts of different lengths
+
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Read the prompt tokens, and return the state before the next one."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `start`.")
+
+    def step(self, tokens, state: dict) -> tuple:
+        """Read one token per beam, and return the logits of the next one, the new state, and the attention."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `step`.")
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
@@ -61,7 +69,7 @@ class AutoregressiveLM:
 
     @property
     def input_reader(self) -> TextReader:
-        """The `TextReader` of prompts that are followed by one token."""
+        """The `TextReader` of prompts. It keeps one position free for the first new token."""
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
     def reader_for(self, strategy: Strategy) -> TextReader:

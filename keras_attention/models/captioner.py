@@ -285,9 +285,9 @@ class Captioner(Task):
         return compiled_function(self, type(self)._encode_images)({"images": images})["regions"]
 
     @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The size of the images."""
-        return {"image_size": self.config.image_size}
+    def image_size(self) -> int:
+        """Height and width to which every image is resized, in pixels."""
+        return self.config.image_size
 
     def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each image.

@@ -95,9 +95,9 @@ class MaskedLM(Task):
         return self.text_reader
 
     @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The mask token that a text contains."""
-        return {"mask_token": self.tokenizer.id_to_token(mask_id(self.tokenizer))}
+    def mask_token(self) -> str:
+        """The mask in a text, such as `<mask>`: the string for a token to predict."""
+        return self.tokenizer.id_to_token(mask_id(self.tokenizer))
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.

@@ -145,8 +145,8 @@ class TextTagger(Task):
         """Tag the words of texts.
 
         Args:
-            texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
-                tokens is tagged in windows that overlap, so that each word has a tag.
+            texts: strings, whose words are separated by ASCII white space alone: "bread." is one word. A text with more
+                than `config.max_length` tokens is tagged in windows that overlap, so that each word has a tag.
             batch_size: number of texts, or windows, in a batch; it does not change the result.
 
         Returns:

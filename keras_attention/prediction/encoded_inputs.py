@@ -169,7 +169,9 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
         parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
         if not all(isinstance(part, str) for part in parts) or (len(parts) == 2 and not pairs):
             or_pair = " or a pair of strings" if pairs else ""
-            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.")
+            words = isinstance(text, (list, tuple)) and len(text) and all(isinstance(part, str) for part in text)
+            join = " Join words with spaces: ' '.join(words)." if words and not pairs else ""
+            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.{join}")
         try:
             "".join(parts).encode()
         except UnicodeEncodeError as error:

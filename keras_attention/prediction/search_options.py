@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from keras import ops
 
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
+from keras_attention.generation.option_types import replace_options
 
 
 def check_strategy(strategy: Any, default: type) -> Any:
@@ -38,7 +40,9 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     """
     special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppress_tokens if not (strategy.replace_unknown and i == special.unknown)]
-    return strategy.suppressing(ids) if ids else strategy
+    tokens = strategy.suppress_tokens  # a tensor in a compiled search, if there are some
+    both = (*tokens, *ids) if isinstance(tokens, tuple) else ops.concatenate([tokens, np.array(ids, "int32")])
+    return replace_options(strategy, {"suppress_tokens": both})
 
 
 def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:

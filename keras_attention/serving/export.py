@@ -154,4 +154,4 @@ def describe(model: Any, strategy: Strategy | None, precision: str = "float32") 
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    return metadata | model.export_metadata
+    return metadata | {name: getattr(model, name) for name in model.spec.described_by}

@@ -77,7 +77,7 @@ def fit_encoder(model: keras.Model, examples: Sequence[Any], plan: TrainingPlan)
     """Fine-tune the encoder of a classifier on pairs of texts: those with equal labels get similar vectors.
 
     The vector of a text is the input of the head, and the loss is that of `PairLoss`. A batch of 20 texts has 190
-    pairs, so a few hundred examples are enough.
+    pairs, so the loss has more terms than that of the labels, and a few hundred examples are enough.
 
     Args:
         model: a `TextClassifier` whose encoder has trained weights.

@@ -108,7 +108,10 @@ class TrainingPlan:
                 raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
             value = getattr(self, name)
-            require(0 < value < math.inf, name, value, "a finite number above 0")
+            is_integer = isinstance(value, numbers.Integral)
+            require(
+                0 < value < math.inf, name, value, "a positive integer" if is_integer else "a finite number above 0"
+            )
         require_less_than_one("label_smoothing", self.label_smoothing)
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
         require_fraction("layer_decay", self.layer_decay)

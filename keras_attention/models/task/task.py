@@ -233,11 +233,6 @@ class Task(keras.Model):
         return tuple(layer for layer in (self.encoder, self.decoder) if layer is not None)
 
     @property
-    def export_metadata(self) -> dict[str, Any]:
-        """What the description of an export says about this task only: the labels, if it has some."""
-        return {"labels": self.labels} if self.labels else {}
-
-    @property
     def labels(self) -> tuple[str, ...]:
         """The classes of a classifier or the tags of a tagger; empty for other tasks."""
         return self.config.labels
