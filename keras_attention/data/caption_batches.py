@@ -128,7 +128,9 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
-        raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
+        raise DataError(
+            f"{problem}; expected at most a tenth. Convert the files, or remove their captions. The first: {reason}"
+        )
     warnings.warn(f"{problem}. {'It is' if len(bad) == 1 else 'They are'} left out. The first: {reason}", stacklevel=3)
     return valid
 

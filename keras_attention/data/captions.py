@@ -152,7 +152,8 @@ def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLi
     if 2 * len(missing) > len(rows):
         raise DataError(
             f"{path}: no image in {folder} for {len(missing)} of {counted(len(rows), 'caption')}: {_shorten(missing)}. "
-            f"Expected names relative to that folder, which contains {_shorten(_relative(_all_images(index), folder))}."
+            "Expected one for at least half of them, with names relative to that folder, which contains "
+            f"{_shorten(_relative(_all_images(index), folder))}."
         )
     _warn(path, f"skipped {counted(len(missing), 'caption')} without an image in {folder}", missing)
     ambiguous = [f"{n} ({' or '.join(_relative(files, folder))})" for n, files in matches.items() if len(files) > 1]
