@@ -315,7 +315,9 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 @pytest.mark.usefixtures("short_searches")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
-    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]
+    weights = tmp_path / "w.weights.h5"
+    ka.layers.ImageEncoder("mobilenet_0.25", 32).network.save_weights(weights)
+    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", weights, "--set", "image_size=32"]
     options = [*SMALL, *encoder, "--epochs", 1]
     code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *options)
     assert code == 0, err

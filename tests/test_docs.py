@@ -18,6 +18,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from conftest import train_shortly
 
 import keras_attention as ka
 
@@ -27,17 +28,6 @@ MAKE = shutil.which("make")
 COPIED = "keras_attention.models.task.task.Task."  # its methods have the docstrings of functions in other files ...
 OWN = f"{COPIED}make_batches"  # ... except this one
 PROGRAMS = ("keras_attention.serving.tensorflow_loader",)  # run as a file, in a new process
-
-
-def train_shortly(monkeypatch, epochs: int) -> None:
-    """Train for a few epochs of one batch, whatever is requested."""
-    fit = keras.Model.fit
-
-    def fit_shortly(self, *arguments, initial_epoch=0, **options):
-        options["epochs"] = min(options.get("epochs", 1), initial_epoch + epochs)
-        return fit(self, *arguments, initial_epoch=initial_epoch, steps_per_epoch=1, **options)
-
-    monkeypatch.setattr(keras.Model, "fit", fit_shortly)
 
 
 def modules():

@@ -7,6 +7,8 @@ from backends import arrays
 
 from keras_attention import layers
 from keras_attention.layers.attention_heads import merge_heads, merge_step_heads, split_heads, split_step_heads
+from keras_attention.layers.decoding.merged_dense import logits_of_step
+from keras_attention.layers.relative import relative_encodings
 
 B, Q, S, M = 2, 3, 5, 7
 
@@ -47,7 +49,7 @@ def test_a_scores_mask_is_true_where_every_mask_is_true():
 @pytest.mark.parametrize("start", [None, 11])
 def test_relative_encodings_have_a_row_for_each_distance(start):
     """The distances decrease from start + Q; without `start`, the queries are the last of the S positions."""
-    encodings, width = array(layers.relative_encodings(Q, S, 4, start)), 4
+    encodings, width = array(relative_encodings(Q, S, 4, start)), 4
     assert encodings.shape == (Q + S, width)
     for row in range(Q + S):
         distance = (S - Q if start is None else start) + Q - row
@@ -61,7 +63,7 @@ def test_the_logits_of_a_step_are_the_products_with_the_output_matrix(tie_weight
     embedding.build()
     matrix = array(embedding.embeddings).T if tie_weights else array(embedding.reverse_embeddings)
     x = random(B, 3, M)
-    np.testing.assert_allclose(array(layers.logits_of_step(embedding, x)), x @ matrix, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(array(logits_of_step(embedding, x)), x @ matrix, rtol=1e-5, atol=1e-5)
 
 
 def test_a_mask_embedding_is_the_same_vector_at_each_position():

@@ -1,6 +1,7 @@
 """Optimizers and learning rates: by hand, as in Keras, per layer, and with accumulated gradients."""
 
 import math
+import types
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from small_classifier import EXAMPLES, SIZES, classifier
 
 import keras_attention as ka
 from keras_attention.training import WarmUp
+from keras_attention.training.finetuning import layer_factors
 from keras_attention.training.optimizers import Adam
 
 __all__ = ["classifier"]  # a fixture
@@ -43,13 +45,17 @@ def test_a_schedule_rises_to_the_rate_and_then_decays(schedule, at_55):
 
 
 def test_layer_decay_multiplies_the_rate_from_block_to_block():
-    optimizer = ka.training.LayerwiseAdam(1e-3, layer_decay=0.5, num_layers=3)
-    assert ka.training.LayerwiseAdam.from_config(optimizer.get_config()).factor("embedding/embeddings") == 0.125
-    paths = ["embedding/embeddings", "encoder/inputs/norm/gamma", "encoder/block_0/hidden/kernel",
-             "encoder/block_2/hidden/kernel", "pooler/kernel"]  # fmt: skip
-    assert [optimizer.factor(path) for path in paths] == [0.125, 0.125, 0.25, 1.0, 1.0]
-    with pytest.raises(ValueError, match="layer_decay"):
-        ka.training.LayerwiseAdam(1e-3, layer_decay=0.0)
+    expected = {"embedding/embeddings": 0.125, "encoder/inputs/norm/gamma": 0.125, "cnn/conv/kernel": 0.125,
+                "encoder/block_0/hidden/kernel": 0.25, "encoder/block_2/hidden/kernel": 1.0,
+                "pooler/kernel": 1.0}  # fmt: skip
+    weights = [types.SimpleNamespace(path=path) for path in expected]
+    model = types.SimpleNamespace(
+        config=types.SimpleNamespace(num_layers=3),
+        image_encoder=types.SimpleNamespace(weights=weights[2:3]),
+        trainable_weights=weights,
+    )
+    assert layer_factors(model, 0.5) == expected
+    assert Adam.from_config(Adam(1e-3, rate_factors=expected).get_config()).rate_factors == expected
 
 
 def test_layer_decay_changes_the_first_block_less(classifier):
@@ -67,7 +73,7 @@ def test_layer_decay_changes_the_first_block_less(classifier):
 
 
 def test_weight_decay_uses_the_rate_of_the_layer():
-    optimizer = ka.training.LayerwiseAdam(0.1, layer_decay=0.1, num_layers=4, weight_decay=0.5)
+    optimizer = Adam(0.1, rate_factors={"block_0/kernel": 0.001}, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     paths = ("block_0/kernel", "block_3/kernel", "block_3/bias")
     variables = [keras.Variable(np.ones(3), name=path.replace("/", "_")) for path in paths]

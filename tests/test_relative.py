@@ -6,15 +6,10 @@ import pytest
 from permuted import B, D, H, M, P, S, V, array, batch, make_model, make_rng, make_stack, normal, randomize
 
 import keras_attention as ka
-from keras_attention.layers import (
-    InputEmbedding,
-    RelativeAttention,
-    RelativeTransformer,
-    TransformerBlock,
-    gather_last,
-    relative_shift,
-)
+from keras_attention.layers import InputEmbedding, RelativeAttention, RelativeTransformer, TransformerBlock
 from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
+from keras_attention.layers.relative import relative_shift
+from keras_attention.layers.two_stream import gather_last
 
 # Distances
 

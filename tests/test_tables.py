@@ -168,6 +168,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
             "2 columns, a, b; there is no column '3'; expected",
         ),
         ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "`columns` names texts, which does not exist; expected text"),
+        ("x.csv", "a,b\n", {"columns": {"text": "1", "label": "1"}}, "`columns` has one column for text and label"),
+        ("x.jsonl", '{"text": "a\\ud83d", "label": 1}', {}, "line 1: 'a.*ud83d' has half of a surrogate pair"),
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
         ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),

@@ -35,7 +35,8 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT; the score is the log-probability; with beam search, after length normalization.",
+    help="write SCORE<tab>TEXT; the score is the log-probability of the text; with beam search, it is divided by the "
+    "length penalty.",
 )
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (

@@ -88,7 +88,7 @@ _DATA = [
         type=click.IntRange(1),
         tasks=_CAPTIONER,
         help="number of captions of the same image in a batch; the image is encoded once for all of them.  [default: "
-        "1 with a region cache, otherwise the number of captions that most images have]",
+        "1 with a region cache; without one, the most frequent number of captions of an image]",
     ),
     _image(
         "--augment",

@@ -138,6 +138,7 @@ def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[An
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     small = options["image_encoder"] == "small_cnn"
+    frozen = options["freeze"] or _overrides(options["overrides"]).get("fine_tune_from") != "all"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -154,6 +155,11 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         (
             small and options["image_encoder_weights"] == "imagenet",
             "There are no ImageNet weights for small_cnn; leave out --image-encoder-weights.",
+        ),
+        (
+            options["image_encoder_weights"] == "none" and not small and frozen,
+            "--image-encoder-weights none: the image encoder is frozen, so its weights would stay random. Choose "
+            "--image-encoder small_cnn, which is trained, or add --set fine_tune_from=all and leave out --freeze.",
         ),
         (
             small and options["freeze"] and options["image_encoder_weights"] in (None, "none"),

@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.columns import CAPTIONS, rename_columns
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import CAPTIONS, JSON_LINES, parse_json, read_json_lines, read_rows, rename_columns
+from keras_attention.data.tables import JSON_LINES, parse_json, read_json_lines, read_rows
 from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")

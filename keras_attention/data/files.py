@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.columns import LABELLED, TEXTS, TRANSLATION, Layout
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import JSON_LINES, LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.tables import JSON_LINES, read_rows
 from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
@@ -84,7 +85,7 @@ def read_labelled(
 
     Returns:
         (text, label), or ((text, text pair), label) for pairs. White space around a label is removed. Rows without a
-        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning each.
+        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning for each kind of row.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -165,7 +166,10 @@ def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | No
 def _string(value: Any, where: str) -> str:
     if isinstance(value, list | dict) or value != value:  # NaN
         raise DataError(f"{where}: expected a string or a number; received {str(value)[:80]}")
-    return str(value)
+    text = str(value)
+    if re.search("[\ud800-\udfff]", text):
+        raise DataError(f"{where}: {text[:80]!a} has half of a surrogate pair, which is not a character; correct it.")
+    return text
 
 
 def read_tagged(

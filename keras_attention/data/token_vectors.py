@@ -1,4 +1,4 @@
-"""A vector for each token of a vocabulary, from the tokens that stand next to it in unlabelled text."""
+"""A vector for each token of a vocabulary, from the tokens that are next to it in unlabelled text."""
 
 from __future__ import annotations
 

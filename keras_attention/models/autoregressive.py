@@ -61,7 +61,7 @@ class AutoregressiveLM:
 
     @property
     def input_reader(self) -> TextReader:
-        """The `TextReader` of prompts that are followed by one token."""
+        """The `TextReader` of prompts. It keeps one position free for the first new token."""
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
     def reader_for(self, strategy: Strategy) -> TextReader:

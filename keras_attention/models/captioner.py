@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -153,18 +154,30 @@ class Captioner(Task):
             name: a name of `keras_attention.presets()`.
             image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
                 such weights and is initialized randomly); a file, such as a captioner's `.keras` (see
-                `load_image_encoder_weights`); or None for random weights.
+                `load_image_encoder_weights`); or None for random weights, with a warning if they are frozen.
             **overrides: see `Task.from_preset`.
 
         Raises:
             ValueError: the preset or a field is unknown, or the weights do not fit.
             RuntimeError: the download failed.
+
+        Example:
+            >>> model = ka.Captioner.from_preset(
+            ...     "show_and_tell", image_encoder_weights=None, image_encoder="small_cnn", vocabulary_size=11)
+            >>> model.config.image_encoder
+            'small_cnn'
         """
         model = super().from_preset(name, **overrides)
         if image_encoder_weights not in (None, IMAGENET) or (
             image_encoder_weights and model.config.image_encoder != SMALL_CNN
         ):
             load_image_encoder_weights(model.image_encoder, image_encoder_weights)
+        elif not model.image_encoder.is_trainable:
+            warnings.warn(
+                f"The image encoder {model.config.image_encoder} is frozen, so its random weights are never trained. "
+                "Load weights, or choose `image_encoder='small_cnn'` or `fine_tune_from='all'`.",
+                stacklevel=2,
+            )
         return model
 
     @property

@@ -44,15 +44,15 @@ def initialize_embeddings(model: Any, texts: Sequence[str]) -> None:
 
 
 def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
-    """Initialize the target embeddings of a translator with the translations that the pairs show.
+    """Initialize the target embeddings of a translator from the source embeddings of their translations in the pairs.
 
     With p(x | y) of `align_tokens`, the embedding of a target token y is the mean of the source embeddings,
 
         E_target[y] = sum_x p(x | y) E_source[x],    scaled to the length of its random initial value,
 
-    and the part of the decoder's matrix W that reads attended source embeddings gets g I added, g = 2. The first logit
-    of y is then high if the attention reads a word that y translates. With few pairs, a network with random weights
-    learns fluent output but not word translations.
+    and 2 I is added to the part of the decoder's matrix W that reads the attended source embeddings. The logit of y is
+    then high if the decoder attends to a word that y translates. With few pairs, a network with random weights learns
+    fluent output but not word translations.
 
     Args:
         model: a `Translator` with `attend_embeddings`, not trained.

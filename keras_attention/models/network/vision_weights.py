@@ -89,8 +89,8 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
         if str(source) != IMAGENET:
             raise
         raise RuntimeError(
-            f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose "
-            "as `image_encoder_weights` a file, or None (`none` on the command line) for random weights."
+            f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose a file as "
+            "`image_encoder_weights`, or small_cnn as `image_encoder`, which needs no weights because it is trained."
         ) from None
     return encoder.up_to_grid(whole)
 

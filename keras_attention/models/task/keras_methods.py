@@ -17,7 +17,7 @@ from keras_attention.training import compiling
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
-    """Configure training; see `keras.Model.compile`. By default, uses the loss and metrics of this task.
+    """Configure training; see `keras.Model.compile`. By default, it uses the loss and metrics of the task.
 
     Args:
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.

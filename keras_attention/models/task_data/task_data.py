@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import numbers
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.lines import counted
@@ -57,7 +58,7 @@ class TaskData:
             raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
         for index, example in enumerate(examples):
             if not self.is_example(example):
-                raise TypeError(f"Example {index} of `examples` is {repr(example)[:80]}; {fix}")
+                raise TypeError(f"Example {index} of `examples` {_problem(example)}; {fix}")
 
     def check_training(
         self, examples: Sequence, validation: Sequence | None = None, known_labels: Sequence[str] = ()
@@ -164,6 +165,24 @@ class TaskData:
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
+
+
+def _problem(example: Any) -> str:
+    """Return what an error says about a wrong example: that a number, such as a label, is in it, or what it is."""
+    for value in _leaves(example) if isinstance(example, (list, tuple)) else ():
+        if isinstance(value, (numbers.Number, type(None))):
+            kind = type(value).__name__
+            return f"contains {value!r} of type {kind}, where a string is expected; convert it with str(...)"
+    return f"is {repr(example)[:80]}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the values in nested lists and tuples."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
 
 
 def has_items(value: Any) -> bool:
