@@ -189,7 +189,7 @@ def test_images_without_a_caption_are_information(write, images, recwarn, caplog
     with caplog.at_level("INFO", "keras_attention"):
         assert captions_of(read_captions(write("c.csv", "dog,a dog\n"), images)) == ["a dog"]
     assert not recwarn.list
-    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the folder.")
+    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the directory.")
 
 
 def test_images_of_formats_that_are_not_supported_are_named(write, tmp_path, images):
@@ -256,9 +256,9 @@ def test_quotes_in_tab_separated_files_are_literal(write, images):
 
 def test_invalid_folders_are_an_error(write, tmp_path, images):
     path = write("c.csv", ALL)
-    with pytest.raises(DataError, match="only names images; pass the folder"):
+    with pytest.raises(DataError, match="only names images; pass the directory"):
         read_captions(path)
-    with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
+    with pytest.raises(DataError, match=r"There is no directory .*nowhere"):
         read_captions(path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty contains no images; expected files that end in .jpg"):

@@ -20,7 +20,7 @@ from keras_attention.data.lines import DataError, counted
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the folder is probably wrong
+MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the directory is probably wrong
 DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
