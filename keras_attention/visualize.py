@@ -283,7 +283,7 @@ def check_figure_path(path: PathLike) -> None:
 
     Raises:
         ValueError: Matplotlib does not write a format with this suffix.
-        FileNotFoundError: the folder does not exist.
+        FileNotFoundError: the directory does not exist.
 
     Example:
         >>> check_figure_path("alignment.png")
@@ -294,7 +294,7 @@ def check_figure_path(path: PathLike) -> None:
     if path.suffix[1:].lower() not in formats:
         raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; create it first.")
+        raise FileNotFoundError(f"There is no directory {path.parent} to write {path.name} into; create it first.")
 
 
 def _pixels(image: ImageLike) -> np.ndarray:

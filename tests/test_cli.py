@@ -280,15 +280,17 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
     images = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
     code, text, err = run("caption", out / "model.keras", *images, "--num-beams", 3, "--plot", tmp_path / "plots")
-    assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
+    assert (code, len(text.splitlines()), text.splitlines()[1]) == (1, 3, "")
+    assert "Error: 1 of 3 images cannot be read; see above." in err
     assert "; expected a JPEG, PNG, GIF, BMP or WebP. Convert it" in err
     rows = "".join(f"{image}\ta red circle\n" for image in [*images, photos / "no.png"]) + "\n"
     code, text_3, err = run("score", out / "model.keras", stdin=rows.encode())
-    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (0, [True, False, True, False, False])
+    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (1, [True, False, True, False, False])
+    assert "Error: 2 of 4 images cannot be read" in err
     assert ("; expected a JPEG" in err, "no.png does not exist" in err) == (True, True)
     again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
-    assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)
+    assert (code, len(text_2.splitlines()), "2 of 4 images cannot be read" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 3
     tuned, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
     options = (*options, "--set", "coordinate_features=true")

@@ -51,8 +51,8 @@ def folder(tmp_path, model):
 
 _CAPTIONER = ["train", "captioner", "--out", "{}/r", "--image-encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
-    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that contains them"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the directory that contains them"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no directory"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "contains no images"),
     ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "for 2 of 2 captions: "),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 images cannot be read"),
@@ -130,7 +130,7 @@ MISTAKES = [
     (["train", "translator", "--out", "{}/damaged", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "contains no examples"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure"),
-    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no directory"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
       "--average-checkpoints", "2", "--valid", "none"],
      "--average-checkpoints needs a validation metric"),
@@ -146,7 +146,7 @@ MISTAKES = [
      "is frozen, so its weights would stay random. Choose --image-encoder small_cnn"),
     (["train", "captioner", "--captions", "x", "--image-encoder-weights", "none", "--set", "fine_tune_from=all",
       "--freeze", "--out", "{}/r"], "so its weights would stay random"),
-    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
+    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a directory; expected a file"),
     (["train", "translator", "--train", "{pairs}", "--init", "{}/no.keras", "--out", "{}/r"], "there is no model"),
     (["train", "translator", "--train", "{pairs}", "--out", "{pairs}/r"], "cannot be read or written: Not a directory"),
     (["export", "{model}", "{pairs}/r"], "cannot be read or written: Not a directory"),
@@ -225,4 +225,4 @@ def test_an_impossible_value_of_an_option_is_a_usage_error(run, model, options, 
 def test_an_impossible_value_of_a_training_option_is_a_usage_error(run, tmp_path):
     code, _, err = run("train", "translator", "--train", "x.tsv", "--out", tmp_path / "r", "--epochs", "0")
     assert (code, (tmp_path / "r").exists()) == (2, False)
-    assert "--epochs is 0; expected a finite number above 0" in err
+    assert "--epochs is 0; expected a positive integer" in err

@@ -49,7 +49,7 @@ def enter(directory):
 @pytest.mark.parametrize("url", [URL, pathlib.Path(URL), "s3://bucket", "hdfs://host/run", "https://host/a.tsv"])
 def test_a_url_is_not_a_local_path(use, url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or folder of this machine"):
+    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or directory of this machine"):
         use(url)
     assert not list(tmp_path.iterdir())
 

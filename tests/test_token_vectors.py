@@ -73,7 +73,7 @@ def test_a_word_without_a_tag_starts_near_the_words_with_its_neighbours():
 )
 def test_other_networks_are_trained_on_text_by_their_own_task(task, examples, preset):
     with pytest.raises(
-        ValueError, match=r"`unlabelled_texts` are for a recurrent TextTagger.* Train a MaskedLM or CausalLM"
+        ValueError, match=r"`unlabelled_texts` needs a recurrent TextTagger.* Train a MaskedLM or CausalLM"
     ):
         task.from_examples(examples, preset, unlabelled_texts=["a"])
 

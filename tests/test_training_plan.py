@@ -8,7 +8,7 @@ import keras_attention as ka
 from keras_attention.training import WarmUp
 
 PLANS = [  # options, error
-    ({"epochs": 0}, "`epochs` is 0; expected a finite number above 0"),
+    ({"epochs": 0}, "`epochs` is 0; expected a positive integer"),
     ({"learning_rate": math.nan}, "`learning_rate` is nan; expected a finite number above 0"),
     ({"label_smoothing": 1.5}, "`label_smoothing` is 1.5"),
     ({"layer_decay": 0.0}, "`layer_decay` is 0.0"),

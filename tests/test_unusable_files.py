@@ -53,7 +53,7 @@ def test_folders_and_damaged_files_are_errors(name, tmp_path):
     load, suffix, row = LOADERS[name]
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / f"folder{suffix}").mkdir()
-    with pytest.raises(FileNotFoundError, match="is a folder; expected a file"):
+    with pytest.raises(FileNotFoundError, match="is a directory; expected a file"):
         load(tmp_path / f"folder{suffix}")
     for ending, data in ((".gz", gzip.compress(row.encode() * 99)), (".xz", lzma.compress(row.encode() * 99))):
         (tmp_path / f"x{suffix}{ending}").write_bytes(data[:-9])  # as while it is downloaded

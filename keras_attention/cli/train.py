@@ -142,7 +142,9 @@ _MODEL = [
     ),
     _finetuning(
         "--pretrain",
+        "unlabelled_texts",
         metavar="FILE",
+        multiple=True,
         tasks=["tagger"],
         help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
     ),

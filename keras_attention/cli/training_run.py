@@ -8,7 +8,7 @@ import importlib.util
 import json
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -110,12 +110,12 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
-            init and options["pretrain"],
+            init and options["unlabelled_texts"],
             "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
         ),
-        (
-            options["pretrain"] and not local_path(options["pretrain"]).exists(),
-            f"--pretrain: there is no file {options['pretrain']}.",
+        *(
+            (not local_path(path).exists(), f"--pretrain: there is no file {path}.")
+            for path in options["unlabelled_texts"]
         ),
         (
             options["lora"] and options["freeze"],
@@ -317,18 +317,19 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
         data_size=size,
-        unlabelled_texts=_read_unlabelled(task, options["pretrain"], examples) if options["pretrain"] else (),
+        unlabelled_texts=_read_unlabelled(task, options["unlabelled_texts"], examples),
         **overrides,
     )
 
 
-def _read_unlabelled(task: type, path: str, examples: list) -> list[str]:
+def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
     """Return the texts of --pretrain, and say how many words of the examples they have."""
-    texts = ka.data.read_texts(path)
-    known = {word for text in texts for word in text.lower().split()}
-    words = [word for text in task.data.texts(examples) for word in text.lower().split()]
-    share = sum(word in known for word in words) / max(len(words), 1)
-    say(f"{path}: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
+    texts = [text for path in paths for text in ka.data.read_texts(path)]
+    if texts:
+        known = {word for text in texts for word in text.lower().split()}
+        words = [word for text in task.data.texts(examples) for word in text.lower().split()]
+        share = sum(word in known for word in words) / max(len(words), 1)
+        say(f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
     return texts
 
 

@@ -20,7 +20,7 @@ from keras_attention.data.lines import DataError, counted
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the folder is probably wrong
+MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the directory is probably wrong
 DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
@@ -128,7 +128,9 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
-        raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
+        raise DataError(
+            f"{problem}; expected at most a tenth. Convert the files, or remove their captions. The first: {reason}"
+        )
     warnings.warn(f"{problem}. {'It is' if len(bad) == 1 else 'They are'} left out. The first: {reason}", stacklevel=3)
     return valid
 

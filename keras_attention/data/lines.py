@@ -72,7 +72,7 @@ def read_lines(path: PathLike) -> list[str]:
         return list(decode_lines(sys.stdin.buffer, "standard input"))
     path = local_path(path)
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected a file.")
+        raise FileNotFoundError(f"{path} is a directory; expected a file.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."

@@ -34,9 +34,9 @@ def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path
         >>> import tempfile
         >>> first, second = (ImageEncoder("small_cnn", image_size=32) for _ in range(2))
         >>> arrays = {f"{layer.name}/{v.name}": v for layer in first.network.layers for v in layer.weights}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.savez(f"{folder}/weights.npz", **arrays)
-        ...     load_image_encoder_weights(second, f"{folder}/weights.npz")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     np.savez(f"{directory}/weights.npz", **arrays)
+        ...     load_image_encoder_weights(second, f"{directory}/weights.npz")
         >>> first.digest() == second.digest()
         True
     """

@@ -108,9 +108,9 @@ def _check_unlabelled(task_class: type, config: Any) -> None:
     """Raise ValueError unless the embeddings of the network can start with `token_vectors`."""
     if task_class.spec.predict_method != "tag" or not isinstance(config, configs.RecurrentConfig):
         raise ValueError(
-            "`unlabelled_texts` are for a recurrent TextTagger, such as the preset rnn_tagger; received a "
-            f"{task_class.__name__} with a {type(config).__name__}. Train a MaskedLM or CausalLM on the texts, and "
-            "start from it with `from_encoder` or `from_model`."
+            "`unlabelled_texts` needs a recurrent TextTagger, such as the preset rnn_tagger; received a "
+            f"{task_class.__name__} with a {type(config).__name__}. Train a MaskedLM or CausalLM on the texts instead, "
+            "and start from it: `from_encoder` or `from_model` in Python, --init on the command line."
         )
 
 

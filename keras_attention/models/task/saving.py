@@ -65,7 +65,7 @@ def save(model: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -
         name = filepath.with_suffix(".keras")
         raise ValueError(
             f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
-            "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."
+            "save_weights('m.weights.h5') for the weights alone, or export('directory') for a SavedModel."
         )
     keras.Model.save(model, filepath, *args, **options)
 

@@ -32,7 +32,7 @@ class CaptionData(TaskData):
     def read(
         self, paths: Sequence[str], images: str | None = None, columns: dict[str, str] | None = None
     ) -> list[CaptionedImage]:
-        """Read captions, whose images are in the folder `images`; see `read_captions`."""
+        """Read captions, whose images are in the directory `images`; see `read_captions`."""
         return read_captions(only_path(paths), images, columns)
 
     def texts(self, examples: CaptionedImages) -> list[str]:

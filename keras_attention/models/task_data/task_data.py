@@ -96,7 +96,7 @@ class TaskData:
         Args:
             paths: the file, or two aligned files.
             **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
-                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
+                for a tagger `tag_column`; for a captioner `images`, the directory of the images.
 
         Raises:
             ValueError: the number of files is wrong, or a file has another format.
