@@ -146,7 +146,8 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
+        help="text without tags, one text per line, with spaces between words; its word statistics give the initial "
+        "embeddings. Repeatable.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
