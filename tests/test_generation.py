@@ -18,6 +18,7 @@ from keras_attention.generation import compiled as compiled_module
 from keras_attention.generation.decode import decode
 from keras_attention.generation.proposals import NEVER, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
+from keras_attention.generation.top_tokens import top_tokens
 
 START, END = 0, 1
 
@@ -160,6 +161,16 @@ def test_constraints_equal_brute_force():
     hypotheses = search(model, strategy, (limit,))
     best = sorted(((p, text) for text, p in every_text(model, limit, allowed)), reverse=True)[:4]
     assert texts(hypotheses) == [text for _, text in best]
+
+
+@pytest.mark.parametrize(("size", "count"), [(1000, 5), (1013, 5), (7, 3)])  # chunks, chunks with padding, no chunks
+def test_the_top_tokens_are_those_of_a_sort_and_the_first_of_equal_ones(size, count):
+    logits = np.random.default_rng(7).integers(0, 300, (3, size)).astype("float32") - 1e6
+    logits[2] = -1e9
+    values, tokens = map(keras.ops.convert_to_numpy, top_tokens(logits, count))
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    assert tokens.tolist() == order.tolist()
+    assert values.tolist() == np.take_along_axis(logits, order, 1).tolist()
 
 
 def test_a_unigram_is_not_repeated():

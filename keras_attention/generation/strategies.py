@@ -125,6 +125,8 @@ class Strategy:
 
     def suppressing(self, tokens: Sequence[int]) -> Strategy:
         """Return a copy that also suppresses these tokens."""
+        if isinstance(self.suppress_tokens, tuple):
+            return self.with_arrays({"suppress_tokens": (*self.suppress_tokens, *tokens)})
         both = [ops.reshape(ops.convert_to_tensor(ids, "int32"), (-1,)) for ids in (self.suppress_tokens, tokens)]
         return self.with_arrays({"suppress_tokens": ops.concatenate(both)})
 
