@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 
@@ -55,8 +56,30 @@ def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
         >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
         [(2, 5, 3, 7), (2, 5, 3, 7)]
     """
-    x = ops.reshape(x, (*sizes, x.shape[-1] // (num_heads * width), num_heads, width))
-    return ops.unstack(ops.transpose(x, (2, 0, 3, 1, 4)), axis=0)
+    parts = x.shape[-1] // (num_heads * width)
+    if not _can_gather(sizes[1]):
+        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, width)), 1, 2)  # (B, n H, K, D)
+        return ops.split(x, parts, axis=1)
+    order = np.arange(sizes[1] * parts * num_heads).reshape(sizes[1], parts, num_heads)
+    rows = ops.reshape(x, (-1, order.size, width))
+    return [
+        ops.reshape(_gather_rows(rows, order[:, part].T), (-1, num_heads, sizes[1], width)) for part in range(parts)
+    ]
+
+
+def _can_gather(num_beams) -> bool:
+    """Return whether rows are gathered to swap beams and heads.
+
+    TensorFlow transposes a few rows with all threads, which takes ten times as long as to copy them.
+    """
+    return keras.backend.backend() == "tensorflow" and isinstance(num_beams, int) and num_beams > 1
+
+
+def _gather_rows(x, order):
+    """Return the rows of x (B, R, D) in this order, an array of indices."""
+    import tensorflow as tf
+
+    return tf.gather(x, order.ravel().astype("int32"), axis=1)
 
 
 def merge_step_heads(x):
@@ -66,7 +89,12 @@ def merge_step_heads(x):
         >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
         (6, 35)
     """
-    return ops.reshape(ops.swapaxes(x, 1, 2), (-1, x.shape[1] * x.shape[3]))
+    _, heads, beams, width = x.shape
+    if _can_gather(beams):
+        x = _gather_rows(ops.reshape(x, (-1, heads * beams, width)), np.arange(heads * beams).reshape(heads, beams).T)
+    else:
+        x = ops.swapaxes(x, 1, 2)
+    return ops.reshape(x, (-1, heads * width))
 
 
 def output_specs(layer: keras.layers.Layer, shape: tuple, scores_shape: tuple | None = None):
