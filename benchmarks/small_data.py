@@ -67,10 +67,10 @@ def translator_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[
     """Random pairs of Multi30k, English to German, in lower case."""
     for split, name in (("train", "train.tsv"), ("val", "valid.tsv")):
         sides = [gzip.open(DATA / "multi30k" / f"{split}.{side}.gz", "rt", encoding="utf-8") for side in ("en", "de")]
-        pairs = [[text.strip().lower() for text in pair] for pair in zip(*sides, strict=True)]
+        pairs = [[" ".join(text.lower().split()) for text in pair] for pair in zip(*sides, strict=True)]
         pairs = random.Random(sample).sample(pairs, size) if split == "train" else pairs
-        with open(folder / name, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter="\t").writerows(pairs)
+        lines = [f"{source}\t{target}\n" for source, target in pairs]
+        (folder / name).write_text("".join(lines), encoding="utf-8")
     return ["--train", folder / "train.tsv"], ["--valid", folder / "valid.tsv"]
 
 

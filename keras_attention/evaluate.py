@@ -26,7 +26,8 @@ def evaluate(
 
     Args:
         model: a task of this library, or an exported model. An exported `CausalLM` reads a text in one window, so its
-            texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics.
+            texts must be shorter than `max_length`. An exported `MaskedLM` or `PermutationLM` has no metrics, because
+            it does not return the probabilities of the true tokens.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
         batch_size: texts or images in a batch; the metrics do not depend on it.
@@ -57,7 +58,10 @@ def evaluate(
     exported = not isinstance(model, ka.models.Task)
     if task.spec.metric == "loss":
         if exported and task.target_reader is None:
-            raise TypeError(f"An exported {task.__name__} has no loss. Evaluate the .keras file that it was made from.")
+            raise TypeError(
+                f"An exported {task.__name__} has no loss: it does not return the probabilities of the true tokens, "
+                f"only what `{task.spec.predict_method}` does. Evaluate the .keras file that it was made from."
+            )
     else:
         options["batch_size"] = batch_size
     if strategy is not None:

@@ -180,7 +180,10 @@ ENCODER_USES = ("TextClassifier", "TextTagger")
 
 
 def presets() -> dict[str, Preset]:
-    """Return all presets, by name.
+    """Return all presets.
+
+    Returns:
+        dict of names to a `Preset`: the task, the config, and the number of parameters.
 
     Example:
         >>> presets()["bert_base"].parameters

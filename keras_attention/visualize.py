@@ -325,7 +325,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
 
 
 def _overlay(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the image (h, w, 3), bright where `scores` (rows, columns) are 1 and dark where they are 0."""
+    """Return the image (height, width, 3), bright where `scores` (rows, columns) are 1 and dark where they are 0."""
     from PIL import Image
 
     height, width, _ = pixels.shape

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import functools
 import gc
+import gzip
 import os
 import pathlib
 import subprocess
@@ -296,19 +297,14 @@ def translator(translator_file):
     return keras.saving.load_model(translator_file, compile=False)
 
 
-def gradient(function, x):
-    """Return the gradient of a scalar function at an array, as NumPy array."""
-    import keras
-    import numpy as np
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a file, compressed if its name ends in .gz, and returns its path."""
 
-    if keras.backend.backend() == "jax":
-        import jax
+    def write(name, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
 
-        return np.asarray(jax.grad(function)(x))
-    import tensorflow as tf
-
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = function(x)
-    return tape.gradient(value, x).numpy()
+    return write

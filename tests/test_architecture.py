@@ -78,6 +78,18 @@ MODELS = {
     "network": {"network"},
     "prediction": {"task", "network", "prediction"},
 }
+# In layers/, a file imports only files before it.
+LAYERS = (
+    *("shapes", "masks", "base", "dropout", "normalization"),
+    *("attention", "attention_heads", "multihead", "positions", "relative", "attention_losses"),
+    *("embeddings", "transformer_block", "task_heads"),
+    *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
+    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
+    *("transformer", "two_stream"),
+    *("scan", "lstm", "recurrent_cells", "recurrent", "recurrence", "recurrent_decoder"),
+    *("ngrams", "word_features"),
+    *("regions", "image_networks", "image_encoder"),
+)
 LATE = {
     "defaults.py": {"data"},
     "models/task/keras_methods.py": {"training"},
@@ -145,6 +157,15 @@ def test_the_directories_of_models_have_an_order():
         modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
         inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
         assert inside | {folder} == allowed, folder
+
+
+def test_the_files_of_layers_have_an_order():
+    paths = [path for path in (ROOT / "layers").rglob("*.py") if path.stem != "__init__"]
+    names = [".".join(path.relative_to(ROOT / "layers").with_suffix("").parts) for path in paths]
+    assert sorted(names) == sorted(LAYERS)
+    for path, name in zip(paths, names, strict=True):
+        inside = {module.removeprefix("layers.") for module in imported(path) if permitted(module, {"layers"})}
+        assert inside <= set(LAYERS[: LAYERS.index(name)]), name
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:

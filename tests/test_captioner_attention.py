@@ -5,10 +5,10 @@ import math
 import keras
 import numpy as np
 import pytest
+from backends import gradient
 from captioners import caption_tokenizer, small_captioner
-from conftest import gradient
 from keras import ops
-from test_conformance import randomize
+from model_rows import randomize
 
 import keras_attention as ka
 from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, RecurrentDecoder

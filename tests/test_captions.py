@@ -1,6 +1,5 @@
 """Captioned images are read from files, and each kind of invalid input has one clear error or warning."""
 
-import gzip
 import io
 import json
 import pathlib
@@ -13,17 +12,6 @@ from keras_attention.data.lines import DataError
 from keras_attention.quickstart.scenes import captioned_scenes
 
 NAMES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(name, text):
-        data = text if isinstance(text, bytes) else text.encode()
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-        return path
-
-    return write
 
 
 def draw(path):

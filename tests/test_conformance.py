@@ -1,13 +1,15 @@
-"""Every check for every model of `conformance.py`."""
+"""Every check for every model of `model_rows.py`."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
-from conformance import MODELS, TRACED, WRITTEN, arrays, batch_for, compiled
+from backends import arrays, compiled
+from model_rows import MODELS, TRACED, WRITTEN, batch_for, randomize
 
 import keras_attention as ka
+from keras_attention import layers
 from keras_attention.layers.decoding.cache import repeat_beams
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
@@ -26,13 +28,6 @@ models = pytest.mark.parametrize("row", params(ROWS))
 WRITES = ("translate", "complete", "caption")
 EXPORTED = [row for row in ROWS if row.is_unique and row.export in (WRITTEN, TRACED)]
 decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method in WRITES))
-
-
-def randomize(model, scale: float = 0.5) -> None:
-    rng = np.random.default_rng(11)
-    drawn = [w + rng.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
-    variances = ["moving_variance" in weight.path for weight in model.weights]
-    model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
 
 
 @pytest.fixture
@@ -101,6 +96,25 @@ def test_step_by_step_decoding_equals_the_whole_sequence(row, model, tokenizer):
     real = inputs["padding_mask"] if key == "token_ids" else np.ones_like(inputs[key], bool)
     assert whole.shape == (*inputs[key].shape, tokenizer.vocabulary_size())
     np.testing.assert_allclose(stepped[real], whole[real], rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method == "translate"))
+def test_a_source_without_tokens_is_a_source_of_padding(model):
+    logits = []
+    for length in (0, 3):
+        source = {"source_ids": np.ones((2, length), "int32"), "source_mask": np.zeros((2, length), bool)}
+        logits.append(keras.ops.convert_to_numpy(model.step(np.array([[3], [5]]), model.start(source, 7))[0]))
+    np.testing.assert_allclose(*logits, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_memory_without_vectors_is_a_memory_of_padding(hard):
+    decoder = layers.RecurrentDecoder(7, 5, attention=layers.AdditiveAttention(3, hard=hard), attend_first=True)
+    inputs, memory = (np.random.default_rng(3).normal(size=(2, n, 11)).astype("float32") for n in (5, 13))
+    padding = decoder(inputs, memory, memory_mask=np.zeros((2, 13), bool))
+    empty, scores = decoder(inputs, memory[:, :0], return_attention_scores=True)
+    assert scores.shape == (2, 5, 0)
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, (empty, padding)), rtol=1e-5, atol=1e-6)
 
 
 @once

@@ -76,14 +76,20 @@ WARNINGS = [
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),
     ("g", TAGGED, TAGGED[3:], "contain 7 of 7 validation examples"),
     ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),
+    (
+        "g",
+        TAGGED,
+        [[("you", "PRON")], [("it", "PRON")]],
+        "All validation examples have the label PRON, so the .* metric",
+    ),
     ("i", IMAGES, IMAGES[:3], "contain 3 of 3 validation examples"),
     ("lm", TEXTS, [f"{TEXTS[2]}\n{TEXTS[3]}end"], "training lines contain 14 of 15 validation lines"),
 ]
 FINE = [
     ("t", PAIRS, [*PAIRS[:1], ("x", "y")]),
-    ("c", LABELLED, [("a film", "good")]),
+    ("c", LABELLED, [("a film", "good"), ("the film", "bad")]),
     ("c", [((text, "a pair"), label) for text, label in LABELLED], ()),
-    ("g", [*TAGGED, []], [[("you", "PRON")]]),
+    ("g", [*TAGGED, []], [[("you", "PRON"), ("go", "VERB")]]),
     ("i", IMAGES, None),
     ("lm", TEXTS, ["they drink tea"]),
 ]

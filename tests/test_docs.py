@@ -48,27 +48,6 @@ def test_docstring_examples(name, tmp_path, monkeypatch, short_searches):
     assert runner.summarize(verbose=False).failed == 0
 
 
-def described(kind):
-    return [getattr(ka, name) for name in ka.__all__ if isinstance(getattr(ka, name), kind)]
-
-
-def test_public_classes_and_functions_have_an_example():
-    shown = [x for x in described((type,)) if not issubclass(x, Exception)]
-    results = (
-        "Caption",
-        "Translation",
-        "Classification",
-        "Completion",
-        "Tagging",
-        "CheckReport",
-        "TrainingPlan",
-        "FilledMask",
-        "AttentionMaps",
-    )
-    missing = [x.__name__ for x in shown if ">>>" not in x.__doc__ and x.__name__ not in results]
-    assert not missing
-
-
 # Pages: the commands and the Python of each page run in a folder with small files of the names that they use.
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -14,7 +14,7 @@ import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.generation.constraints import constrained_candidates
-from keras_attention.layers.vision import make_network
+from keras_attention.layers.image_networks import make_network
 from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
 

@@ -59,6 +59,13 @@ def test_a_label_stays_in_the_training_examples():
     assert collections.Counter(tag for sentence in train for _, tag in sentence)["Y3"] == 1
 
 
+def test_one_of_few_validation_examples_has_a_rare_label():
+    tagged = [[(f"word{i}", "O"), ("ends", "B-LOC" if i in (7, 11, 31) else "O")] for i in range(41)]
+    splits = [ka.data.split_examples(tagged, seed=s, label_counts=ka.TextTagger.data.label_counts) for s in range(20)]
+    assert [len(valid) for _, valid in splits] == [4] * 20
+    assert all("B-LOC" in ka.TextTagger.data.labels(side) for split in splits for side in split)
+
+
 def test_a_group_of_many_examples_stays_in_training():
     examples = [("often", f"{i}") for i in range(50)] + [(f"{i}", "x") for i in range(20)]
     assert all("often" not in [s for s, _ in ka.data.split_examples(examples, seed=seed)[1]] for seed in range(23))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conformance import compiled
+from backends import compiled
 from keras import ops
 
 import keras_attention as ka

@@ -32,11 +32,12 @@ def reading_options(group: str) -> list[Option]:
     return [
         Option(
             "--columns",
-            metavar="NAMES",
+            metavar="CONTENT=COLUMN,...",
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="column names, such as text=review,label=stars; without a header, column numbers.",
+            help="columns to read, such as text=review,label=stars: the text is in the column review, and the label in "
+            "the column stars; without a header, write column numbers.",
         ),
         Option(
             "--tag-column",
@@ -44,7 +45,7 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="column number of the tag.  [default: 4 for CoNLL-U, otherwise the last]",
+            help="number of the column with the tags, from 1.  [default: 4 for CoNLL-U, otherwise the last]",
         ),
     ]
 

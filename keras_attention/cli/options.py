@@ -108,7 +108,7 @@ def from_fields(
         default, text = defaults[name], descriptions[name]
         follows_data = not search and name in TRAINING_FIELDS
         if follows_data:
-            default, text = None, text.rstrip(".") + ".  [default: auto]"
+            default, text = None, text.rstrip(".") + ".  [default: depends on the data]"
         shows_default = search and default not in (None, ()) and hints[name] is not bool
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":

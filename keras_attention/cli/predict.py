@@ -82,8 +82,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, an output line contains
-    all translations, best first, separated by tabs; with --scores, each follows its score and a tab.
+    The search is greedy; with --num-beams it is beam search. The search of an export was set when it was exported. With
+    --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores, the
+    score of each translation and a tab are in front of it.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -126,10 +127,10 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
-    input, one per line. The default search is greedy; --num-beams selects beam search. For an image
-    that cannot be read, an empty line and a message on standard error are written. If one of IMAGES is missing, the
-    exit code is 1.
+    MODEL is a .keras file or the directory of an export. IMAGES are files; without them, or with -, their names are
+    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. The search of an
+    export was set when it was exported. The output line of an image that cannot be read is empty, and a message is
+    written to standard error. The exit code is 1 if one of IMAGES does not exist.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -216,9 +217,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n. With
-    --num-return-sequences, an output line contains all texts, best first, separated by tabs; with --scores, each
-    follows its score and a tab.
+    The next tokens are sampled; with --num-beams, they are found by beam search. The search of an export was set when
+    it was exported. A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
+    texts, best first, separated by tabs; with --scores, the score of each text and a tab are in front of it.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -245,7 +246,7 @@ def classify(
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    --json writes the probabilities of all labels.
+    An output line is the most probable label; with --json, it has the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
@@ -275,7 +276,10 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Tag the words of each line of SOURCE with MODEL."""
+    """Tag the words of each line of SOURCE with MODEL.
+
+    Spaces separate the words of a line, and the tags of the output line.
+    """
     loaded = load_for("tag", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -286,7 +290,10 @@ def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
 
 
 _CANDIDATES = Option(
-    "--candidates", type=click.IntRange(1, 5), metavar="N", help="print the top N candidates of each mask."
+    "--candidates",
+    type=click.IntRange(1, 5),
+    metavar="N",
+    help="print the N most probable tokens of each mask instead of the text.",
 )
 
 
@@ -294,7 +301,9 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    The mask is [MASK] for a WordPiece tokenizer and <mask> for all other tokenizers.
+    A mask is written as [MASK] for a model with a WordPiece tokenizer, and as <mask> for any other model. An output
+    line is the text with the most probable tokens; with --candidates, it is TOKEN:PROBABILITY for each candidate, with
+    a tab between the masks.
     """
     loaded = load_for("fill", model)
 
@@ -320,16 +329,17 @@ def _candidates(result: Any, count: int) -> str:
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Print the log-probability of each line of SOURCE, in nats.
+    """Print log-probabilities of texts, translations or captions.
 
-    The format of a line depends on MODEL:
+    Each line of SOURCE has this format, and its output line is this log-probability in nats:
 
     \b
-    lm          TEXT
-    translator  TEXT<tab>TRANSLATION
-    captioner   IMAGE<tab>CAPTION
+    language model  TEXT                  log p(TEXT)
+    translator      TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
+    captioner       IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
 
-    An image that cannot be read gives an empty line and a message on standard error.
+    IMAGE is the name of a file. If it cannot be read, the output line is empty, and a message is written to standard
+    error. Masked and permutation language models, classifiers and taggers have no such probability.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)

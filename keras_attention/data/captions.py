@@ -92,6 +92,9 @@ def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
     Args:
         examples: from `read_captions`.
 
+    Returns:
+        the captions, in the order of the images.
+
     Example:
         >>> captions_of([CaptionedImage("a", "a.jpg", ("one", "two")), CaptionedImage("b", "b.jpg", ("three",))])
         ['one', 'two', 'three']

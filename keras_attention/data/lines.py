@@ -25,11 +25,28 @@ _OTHER_FORMATS = {  # first bytes -> what such a file is, and what to do
 
 
 class DataError(ValueError):
-    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
+    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it.
+
+    Example:
+        >>> import pathlib
+        >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\n")
+        >>> try:
+        ...     ka.data.read_pairs("pairs.tsv")
+        ... except DataError as error:
+        ...     print(error)
+        pairs.tsv, line 1: 1 column, we eat bread; expected a header with the column source ...
+    """
 
 
 class DataWarning(UserWarning):
-    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it."""
+    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", DataWarning)  # raise it, as an exception
+        ...     pairs = ka.quickstart.phrase_pairs("test")
+    """
 
 
 def read_lines(path: PathLike) -> list[str]:

@@ -25,7 +25,8 @@ def split_examples(
     """Split examples at random into training and validation examples.
 
     Examples with equal inputs (source, text, words) are a group, as are the captions of an image. A group is on one
-    side. At least 1 and at most 1,000 groups are validation examples; if there are fewer than 20 groups, none are.
+    side. At least 1 and at most 1,000 groups are validation examples; if there are fewer than 20 groups, none are. One
+    of them has another label than the most frequent one, because a metric of one label shows little.
 
     Fewer than 20 texts of a language model are cut instead: their last part, at most 1,000,000 characters, becomes
     validation text. The cut is near a line break or a space. Texts of fewer than 2,000 characters in all are not cut.
@@ -71,12 +72,22 @@ def _choose(
     """Return the indices of the validation examples."""
     size = min(max(round(fraction * len(groups)), 1), _MAX_GROUPS)
     limit, left = max(fraction * len(examples), 1), label_counts(examples)
+
+    def labels_of(group: list[int]) -> collections.Counter[str]:
+        return label_counts([examples[i] for i in group])
+
+    def fits(group: list[int]) -> bool:
+        return len(group) <= limit and all(left[label] > count for label, count in labels_of(group).items())
+
+    order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
+    frequent = {label for label, _ in left.most_common(1)}
+    others = (number for number, group in enumerate(order) if len(left) > 1 and {*labels_of(group)} - frequent)
+    first = next((number for number in others if fits(order[number])), 0)
     chosen: list[list[int]] = []
-    for number in np.random.default_rng(seed).permutation(len(groups)):
-        labels = label_counts([examples[i] for i in groups[number]])
-        if len(groups[number]) <= limit and all(left[label] > count for label, count in labels.items()):
-            chosen.append(groups[number])
-            left.subtract(labels)
+    for group in [order[first], *order[:first], *order[first + 1 :]]:
+        if fits(group):
+            chosen.append(group)
+            left.subtract(labels_of(group))
         if len(chosen) == size:
             break
     return set(itertools.chain(*chosen))

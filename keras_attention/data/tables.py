@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import itertools
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.headers import looks_like_header
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 
 # A layout: role -> names of its column, in order of preference. The first layout whose roles are all found is used.
@@ -139,11 +141,13 @@ def expected_columns(layouts: Sequence[Layout]) -> str:
     """Return what an error says about the columns of a table."""
     layout = layouts[-1]
     wanted = " and ".join(f"the column {role} ({', '.join(names)})" for role, names in layout.items())
-    by_name, by_number = (
-        ",".join(f"{role}={value}" for role, value in zip(layout, values, strict=True))
-        for values in (["NAME"] * len(layout), range(1, len(layout) + 1))
-    )
+    by_name, by_number = (_as_columns(layout, values) for values in (itertools.repeat("NAME"), itertools.count(1)))
     return f"{wanted}, or set `columns` to {by_name} or, without a header, to {by_number}"
+
+
+def _as_columns(layout: Layout, values: Iterable[Any]) -> str:
+    """Return the roles of a layout and these values as a user writes them."""
+    return ",".join(f"{role}={value}" for role, value in zip(layout, values, strict=False))
 
 
 def _missing(names: Sequence[str], layout: Layout) -> str:
@@ -232,7 +236,7 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
     """Return role -> index of its column in a table without a header.
 
     Raises:
-        DataError: the first line has some names of a header, or another number of columns.
+        DataError: the first line is or may be a header with unknown names, or has another number of columns.
     """
     layout, first = layouts[-1], rows[0][1]
     numbers = {role: names[0] for role, names in layout.items() if names[0].isdigit()}
@@ -246,6 +250,12 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
         raise DataError(
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
             f"or {counted(len(layout), 'column')} without a header."
+        )
+    if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows]):
+        by_name, by_number = (_as_columns(layout, values) for values in (map(str.strip, first), itertools.count(1)))
+        raise DataError(
+            f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
+            f"set `columns` to {by_name}; if it is an example, to {by_number}."
         )
     return {role: index for index, role in enumerate(layout)}
 

@@ -311,6 +311,9 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
         tokenizer: a KerasHub tokenizer.
         ids: the ids of one text.
 
+    Returns:
+        a string; empty if no id is left.
+
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread"], "characters")
         >>> decode_ids(tokenizer, [2, *encode_texts(tokenizer, ["eat"])[0], 3, 0, 997])

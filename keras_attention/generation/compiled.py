@@ -67,6 +67,9 @@ class CompiledFunction:
     Output:
         dict of numpy arrays.
 
+    Raises:
+        RuntimeError: the process was forked after a model was made.
+
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
         >>> double = CompiledFunction(model, lambda model, inputs: {"y": 2 * model(inputs["x"])})

@@ -52,6 +52,10 @@ class Strategy:
             `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
             `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
 
+    Example:
+        >>> ka.BeamSearch(stop=["."]).stop  # BeamSearch is a Strategy
+        ('.',)
+
     Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
     """
 
@@ -354,8 +358,7 @@ class BeamSearch(Strategy):
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         if coverage is None:
             return score
-        covered = ops.log(ops.clip(coverage, 1e-6, 1.0))
-        return score + self.coverage_penalty * ops.sum(covered, axis=-1)
+        return score + self.coverage_penalty * ops.sum(ops.log(ops.clip(coverage, 1e-6, 1.0)), axis=-1)
 
     @property
     def penalizes_coverage(self) -> bool:

@@ -12,7 +12,8 @@ from keras_attention.layers.attention import (
 )
 from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
 from keras_attention.layers.decoding.merged_dense import logits_of_step
-from keras_attention.layers.embeddings import InputEmbedding
+from keras_attention.layers.embeddings import InputEmbedding, MaskEmbedding
+from keras_attention.layers.image_encoder import ImageEncoder
 from keras_attention.layers.masks import causal_mask, combine_masks, scores_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
@@ -24,8 +25,7 @@ from keras_attention.layers.relative import RelativeAttention, relative_encoding
 from keras_attention.layers.task_heads import MaskedLMHead, OutputBias
 from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
-from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
-from keras_attention.layers.vision import ImageEncoder
+from keras_attention.layers.two_stream import RelativeTransformer, gather_last
 from keras_attention.layers.word_features import AffixEncoder
 
 __all__ = [

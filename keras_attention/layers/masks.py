@@ -93,6 +93,18 @@ def combine_masks(*masks):
     return combined
 
 
+def zero_padding(x, mask):
+    """Set x (B, T, any) to zero where the padding mask (B, T), if not None, is False.
+
+    Example:
+        >>> import keras
+        >>> x = zero_padding(keras.ops.ones((1, 2, 1)), keras.ops.array([[True, False]]))
+        >>> keras.ops.convert_to_numpy(x)[0, :, 0].tolist()
+        [1.0, 0.0]
+    """
+    return x if mask is None else ops.where(ops.expand_dims(mask, -1), x, ops.zeros_like(x))
+
+
 def mask_bias(mask):
     """Return a mask in the form that is added to logits, float32: 0 = may be attended to, `NOT_ALLOWED` = may not.
 

@@ -41,6 +41,11 @@ class CaptionMetrics:
         cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image has 0.
         meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
         note: the tokenizer that split the words, and the reason if METEOR is `None`.
+
+    Example:
+        >>> metrics = CaptionMetrics((60.0, 40.0, 30.0, 20.0), rouge_l=0.5, cider=0.75, meteor=None, note="no Java")
+        >>> metrics.bleu[3]  # BLEU-4
+        20.0
     """
 
     bleu: tuple[float, float, float, float]

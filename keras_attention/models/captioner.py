@@ -19,8 +19,8 @@ from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
 from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
+from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
-from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
@@ -280,8 +280,8 @@ class Captioner(Task):
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (h, w, 3) uint8, or images
-                of Pillow.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (height, width, 3) uint8, or
+                images of Pillow.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.

@@ -50,7 +50,7 @@ class TextClassifier(Task):
     softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
     attention with query h over all positions (omitted without attention); with `config.hash_buckets`, the weights of
     tokens, of pairs of tokens and of short strings are added to W s, see `layers.BagOfNGrams`. For a Transformer s =
-    tanh(V x_0 + b), where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the
+    tanh(U x_0 + b), where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the
     outputs.
 
     Args:

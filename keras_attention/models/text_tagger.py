@@ -61,8 +61,8 @@ class TextTagger(Task):
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
-            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, c) int
-            and `character_mask` (B, S, c) bool, which is True only at the first token of each word.
+            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, characters)
+            int and `character_mask` (B, S, characters) bool, which is True only at the first token of each word.
 
     Output:
         logits (B, S, tags); only those at the first token of each word are used.

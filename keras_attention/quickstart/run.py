@@ -54,7 +54,7 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
     """Train a small model on built-in data, and export it.
 
-    TASK is translator (the default) or captioner.
+    TASK is translator (the default; English phrases to Spanish) or captioner (synthetic images).
     """
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)

@@ -146,14 +146,14 @@ def rematerialize(model: keras.Model) -> None:
 class LayerwiseAdam(Adam):
     """Adam with weight decay and a learning rate for each layer, which decreases from the last block to the first.
 
-    Block i = 0 ... L - 1 has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
+    Block i = 0 ... n - 1 has the learning rate r d^(n - 1 - i). The embeddings and an image encoder have r d^n;
     the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
 
     Args:
         learning_rate: r, a number or a schedule.
         layer_decay: d, in (0, 1].
-        num_layers: L.
-        inputs: a variable whose path contains one of these strings has r d^L.
+        num_layers: n.
+        inputs: a variable whose path contains one of these strings has r d^n.
         weight_decay: the part of a weight that an update subtracts, over its learning rate.
         **kwargs: arguments of `keras.optimizers.Adam`.
 

@@ -28,6 +28,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     Args:
         label_smoothing: e, in [0, 1).
+        name: the name of the loss in logs.
 
     Call arguments:
         y_true: (B, T) or (B,) int labels; a negative one, such as -1 or -100, has the weight 0.

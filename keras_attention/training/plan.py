@@ -50,7 +50,8 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: number of times that an epoch reads the training data, more than 1 for little data.
+        passes_per_epoch: number of passes over the training data in an epoch; more than 1 for little data, so that
+            validation runs less often.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
@@ -58,15 +59,16 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
-        gradient_accumulation: batches per update; the loss is averaged over all their tokens.
+        layer_decay: layer-wise learning-rate decay: the learning rate of a block over that of the next block, such as
+            0.9; 1 = off.
+        gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
-        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
-            metric name.
+            (classifier, tagger) or val_loss (the others). Others are val_chrf, val_cider, and val_f1 (of entities).
+        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from its name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
         patience: stop after this many epochs without improvement.
-        average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
+        average_checkpoints: average the weights of this many last epochs; keep the average only if its metric is better
+            than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:

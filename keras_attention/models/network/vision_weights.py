@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.layers import ImageEncoder
-from keras_attention.layers.vision import SMALL_CNN, make_network
+from keras_attention.layers.image_networks import SMALL_CNN, make_network
 from keras_attention.storage import local_path
 
 IMAGENET = "imagenet"

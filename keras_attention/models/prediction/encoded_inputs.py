@@ -202,7 +202,7 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def _from_pillow(image: Any) -> np.ndarray:
-    """Return the pixels (h, w, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
+    """Return the pixels (height, width, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)

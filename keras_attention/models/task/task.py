@@ -51,6 +51,14 @@ class Task(keras.Model):
         tokenizers: dict of KerasHub tokenizers, one for each of `spec.tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
+
+    Raises:
+        RuntimeError: the process was forked after a model was made.
+
+    Example:
+        >>> model = ka.CausalLM(ka.config.RecurrentConfig(units=8, embedding_dim=4, vocabulary_size=11))
+        >>> isinstance(model, Task), model.spec.predict_method, model.config.units
+        (True, 'complete', 8)
     """
 
     spec: TaskSpec  # what other parts of the library derive from the task

@@ -23,6 +23,7 @@ def check_training(data: Any, examples: Sequence, validation: Sequence, known_la
         _label_problem(data, examples, known_labels),
         _similar_labels(data, examples),
         _missing_labels(data, examples, validation),
+        _one_label(data, examples, validation),
         _few(examples),
         _empty(data, examples),
         _equal(data, examples),
@@ -88,6 +89,16 @@ def _missing_labels(data: Any, examples: Sequence, validation: Sequence) -> str:
     return (
         f"No training example has these labels of the validation examples: {shown}. The model cannot predict them, so "
         "they lower the metric."
+    )
+
+
+def _one_label(data: Any, examples: Sequence, validation: Sequence) -> str:
+    labels = data.labels(validation)
+    if len(labels) != 1 or labels[0] not in data.labels(examples):
+        return ""
+    return (
+        f"All validation examples have the label {labels[0][:40]}, so the validation metric does not tell how good the "
+        "model is for other labels. Use validation examples of several labels."
     )
 
 

@@ -68,7 +68,8 @@ class TaskData:
         texts of several lines for a language model; all targets, labels or tags are empty.
         Warnings: few examples; equal texts of several lines; labels that occur once, or that differ only in case,
         spaces or Unicode normal form; empty texts; outputs that equal their inputs; equal texts with different labels;
-        validation examples that are also training examples, or whose labels no training example has.
+        validation examples that are also training examples, that have one label, or whose labels no training example
+        has.
 
         Args:
             examples: raw training examples of the task.

@@ -1,0 +1,42 @@
+"""Recognize the header of a table by its contents, if the names of its columns are unknown."""
+
+from __future__ import annotations
+
+import collections
+import re
+from collections.abc import Mapping, Sequence
+
+_MIN_ROWS = 10  # with fewer other rows, a label or a word that occurs once says little
+_MAX_NAME = 40  # characters of a column's name
+
+
+def looks_like_header(rows: Sequence[Mapping[str, str]]) -> bool:
+    """Return whether the first row of a table names its columns, as `Satz, Kategorie` does.
+
+    Its cells are short. In a table of labels, no other row has its label, and the other labels are numbers or occur
+    several times. In another table, each cell of the first row is one word, and in each other row a cell has several.
+
+    Args:
+        rows: role of a column -> cell, for each row.
+
+    Example:
+        >>> rows = [{"source": f"we see {n}", "target": f"vemos {n}"} for n in range(10)]
+        >>> looks_like_header([{"source": "englisch", "target": "spanisch"}, *rows]), looks_like_header(rows)
+        (True, False)
+    """
+    if len(rows) <= _MIN_ROWS or max(map(len, rows[0].values())) > _MAX_NAME:
+        return False
+    if "label" not in rows[0]:
+        return _is_name(rows[0]) and not any(map(_is_name, rows[1:]))
+    first, *others = [row.get("label", "").strip() for row in rows]
+    counts = collections.Counter(others)
+    numbers = not _is_number(first) and all(map(_is_number, counts))
+    return bool(first) and first not in counts and (numbers or min(counts.values()) > 1)
+
+
+def _is_name(row: Mapping[str, str]) -> bool:
+    return all(re.fullmatch(r"[^\W\d][\w-]*", cell.strip()) for cell in row.values())
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"[+-]?\d+([.,]\d+)?", text) is not None

@@ -1,0 +1,197 @@
+"""An export returns what its model returns, also from the TensorFlow loader, and is written once and completely."""
+
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from conftest import PAIRS
+from exported_translator import STRATEGY, exported, served
+from model_rows import IMAGES, MODELS, randomize
+
+import keras_attention as ka
+from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
+
+tf = pytest.importorskip("tensorflow")
+
+from keras_attention.serving.signatures import GraphTask  # noqa: E402
+
+__all__ = ["exported", "served"]  # fixtures
+pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
+
+TEXTS = ["we eat bread", "", "the girl drinks cold milk", "   ", "zzz ж unseen 東京", "they drink water " * 40]
+
+
+def run_stock(path, texts, batch_size):
+    inputs, outputs = serving_tensors(path)
+    batches = [texts[i : i + batch_size] for i in range(0, len(texts), batch_size)]
+    feeds = [{inputs["text"]: {"dtype": "string", "values": batch}} for batch in batches]
+    return [row for output in run_tensorflow_loader(path, outputs, feeds) for row in rows(output)]
+
+
+def rows(output):
+    return [{name: values[i] for name, values in output.items()} for i in range(len(output["text"]))]
+
+
+@pytest.mark.filterwarnings("ignore:Truncated")
+def test_model_export_and_tensorflow_loader_return_the_same_translation(translator, exported, served):
+    in_python = translator.translate(TEXTS, STRATEGY)
+    for one, two in zip(in_python, served.translate(TEXTS, batch_size=4), strict=True):
+        assert (one.text, one.source_pieces, one.target_pieces) == (two.text, two.source_pieces, two.target_pieces)
+        np.testing.assert_allclose(one.score, two.score, rtol=1e-4, atol=1e-5)
+        if one.attention is not None:
+            np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
+    for batch_size in (1, 5):
+        for one, row in zip(in_python, run_stock(exported, TEXTS, batch_size), strict=True):
+            assert row["text"] == one.text
+            assert [piece for piece in row["target_pieces"] if piece] == list(one.target_pieces)
+            assert row["alternatives"] == [one.text, *(a.text for a in one.alternatives)] or not one.text
+    for outputs in outputs_of_an_empty_batch(served):
+        assert {value.shape[0] for value in outputs.values()} == {0}
+
+
+def outputs_of_an_empty_batch(served) -> list[dict]:
+    """Return the outputs of each signature for an empty batch."""
+    signatures = served.loaded.signatures.values()
+    return [f(**{name: tf.constant([], tf.string) for name in f.structured_input_signature[1]}) for f in signatures]
+
+
+@pytest.mark.slow
+def test_model_export_and_tensorflow_loader_return_the_same_caption(tokenizer, tmp_path):
+    """The inputs are batches with readable and unreadable images, and an empty batch."""
+    keras.utils.set_random_seed(5)
+    model = ka.Captioner.from_preset(
+        "show_attend_and_tell",
+        tokenizer=tokenizer,
+        image_encoder="small_cnn",
+        image_size=32,
+        units=14,
+        embedding_dim=11,
+    )
+    randomize(model, 0.3)
+    encoded_images = [tf.io.encode_jpeg(image).numpy() for image in IMAGES]
+    files = [encoded_images[0], b"no image", encoded_images[1], encoded_images[2][:200], encoded_images[2]]
+    strategy = ka.BeamSearch(num_beams=3, num_return_sequences=2, max_new_tokens=13)
+    in_python, path = model.caption(files, strategy), model.export(tmp_path, strategy=strategy)
+    served = ka.load(path)
+    assert [c.valid for c in in_python] == [True, False, True, False, True]
+    inputs, outputs = serving_tensors(path)
+    as_text = [file.decode("utf-8", "surrogateescape") for file in files]
+    feeds = [{inputs["image_bytes"]: {"dtype": "string", "values": batch}} for batch in (as_text, *zip(as_text))]
+    outputs = run_tensorflow_loader(
+        path, outputs, [{k: {**v, "values": list(v["values"])} for k, v in f.items()} for f in feeds]
+    )
+    for i, (one, two) in enumerate(zip(in_python, served.caption(files, batch_size=2), strict=True)):
+        assert (one.text, one.valid, one.pieces) == (two.text, two.valid, two.pieces)
+        assert len(one.alternatives) == len(two.alternatives)
+        for a, b in zip(one.alternatives, two.alternatives, strict=True):
+            # the texts may differ only if the scores are equal
+            assert a.text == b.text or abs(a.score - b.score) < 1e-4
+        if one.valid:
+            np.testing.assert_allclose(one.attention, two.attention, rtol=1e-3, atol=1e-5)
+        for output, row in ((outputs[0], i), (outputs[1 + i], 0)):
+            assert (output["caption"][row], output["valid"][row]) == (one.text, one.valid)
+            np.testing.assert_allclose(output["score"][row], one.score, rtol=1e-4, atol=1e-4)
+    for outputs in outputs_of_an_empty_batch(served):
+        assert {value.shape[0] for value in outputs.values()} == {0}
+    score = served.loaded.signatures["score"]
+    scored = score(image_bytes=tf.constant(encoded_images), caption=tf.constant(["we eat"] * 3))
+    again = score(image_bytes=tf.constant(encoded_images[1:2]), caption=tf.constant(["we eat"]))
+    np.testing.assert_allclose(scored["score"][1], again["score"][0], rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_two_tokenizers_have_separate_vocabularies(tmp_path):
+    """This includes two SavedModels in one process, because TF-Text shares resources by name."""
+    sides = [ka.data.train_tokenizer([pair[i] for pair in PAIRS], "bpe", size) for i, size in enumerate((43, 97))]
+    for version, (source, target) in enumerate((sides, sides[::-1]), 1):
+        model = ka.Translator.from_preset(
+            "rnn_seq2seq", source_tokenizer=source, target_tokenizer=target, units=14, embedding_dim=11, cell="simple"
+        )
+        randomize(model, 0.4)
+        path = model.export(tmp_path, version, strategy=ka.Greedy())
+        in_python = model.translate([s for s, _ in PAIRS], ka.Greedy())
+        in_export = ka.load(path).translate([s for s, _ in PAIRS])
+        assert [(a.text, a.source_pieces) for a in in_python] == [(a.text, a.source_pieces) for a in in_export]
+        assert [row["text"] for row in run_stock(path, [s for s, _ in PAIRS], 3)] == [a.text for a in in_python]
+
+
+def test_an_exported_sampling_model_has_a_seed_input(tokenizer, tmp_path):
+    model = next(row for row in MODELS if row.predict_method == "complete").make(tokenizer)
+    randomize(model, 0.3)
+    path = model.export(tmp_path / "lm", strategy=ka.Sampling(max_new_tokens=7))
+    prompts = ["we", "", "the boy"]
+    in_python = model.complete(prompts, ka.Sampling(max_new_tokens=7, seed=5))
+    in_export = ka.load(path).complete(prompts, seed=5)
+    assert [a.text for a in in_python] == [a.text for a in in_export]
+    assert ka.check_export(path).ok
+
+
+def test_the_warm_up_file_has_a_predict_request(exported):
+    """The test parses the protobuf wire format without the code of the package."""
+    from tensorflow.core.framework.tensor_pb2 import TensorProto
+
+    path = exported / "assets.extra" / "tf_serving_warmup_requests"
+    (record,) = [bytes(r.numpy()) for r in tf.data.TFRecordDataset(str(path))]
+
+    def fields(data):
+        offset = 0
+        while offset < len(data):
+            key, size, shift, offset = data[offset], 0, 0, offset + 1
+            while True:
+                byte, offset = data[offset], offset + 1
+                size |= (byte & 127) << shift
+                shift += 7
+                if byte < 128:
+                    break
+            yield key >> 3, data[offset : offset + size]
+            offset += size
+
+    ((six, log),) = fields(record)
+    ((one, request),) = fields(log)
+    (spec_number, spec), (inputs_number, entry) = fields(request)
+    assert (six, one, spec_number, inputs_number) == (6, 1, 1, 2)
+    assert dict(fields(spec)) == {1: b"model", 3: b"serving_default"}
+    name, value = (content for _, content in fields(entry))
+    assert name == b"text"
+    assert [text.decode() for text in TensorProto.FromString(value).string_val] == ["we are eating bread", ""]
+
+
+def test_an_export_is_never_overwritten(translator, exported):
+    before = sorted(p.stat().st_mtime_ns for p in exported.rglob("*"))
+    with pytest.raises(FileExistsError, match="is not overwritten"):
+        translator.export(exported.parent)
+    assert sorted(p.stat().st_mtime_ns for p in exported.rglob("*")) == before
+
+
+def test_a_failed_export_leaves_no_files(translator, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(GraphTask, "module", lambda *_: SimpleNamespace(functions={}))
+    monkeypatch.setattr(tf.saved_model, "save", fail)
+    with pytest.raises(OSError, match="No space left"):
+        translator.export(tmp_path / "t")
+    assert list((tmp_path / "t").iterdir()) == []
+
+
+@pytest.mark.parametrize("version", [0, -3])
+def test_a_version_that_is_not_positive_is_an_error(translator, tmp_path, version):
+    with pytest.raises(ValueError, match="expected a positive integer"):
+        translator.export(tmp_path, version=version)
+
+
+def test_other_keras_models_cannot_be_exported(tmp_path):
+    with pytest.raises(TypeError, match="cannot be exported"):
+        ka.serving.export(keras.Sequential([keras.layers.Dense(3)]), tmp_path / "m")
+    assert not list((tmp_path / "m").iterdir())
+
+
+def test_an_export_rejects_the_prediction_methods_of_other_tasks(served):
+    with pytest.raises(TypeError, match="is a Translator, which cannot classify; it can translate"):
+        served.classify(["we eat"])
+
+
+def test_the_translator_has_memorized_the_pairs(translator):
+    """Other tests rely on this property of the fixture."""
+    assert [a.text for a in translator.translate([s for s, _ in PAIRS])] == [t for _, t in PAIRS]
