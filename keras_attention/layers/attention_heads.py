@@ -1,9 +1,9 @@
 """What the attention layers with H heads of width D share: the projections of all heads, and the axis H.
 
-    query (B, Q, M)         --> query_projection --> split_heads --> queries (B, H, Q, D)
-    key (B, S, any)         --> key_projection   --> split_heads --> keys (B, H, S, D)
-    value (B, S, any)       --> value_projection --> split_heads --> values (B, H, S, D)
-    contexts (B, H, Q, D)   --> merge_heads --> output_projection --> outputs (B, Q, M)
+    query (B, Q, M)         --> query_projection --> split heads --> queries (B, H, Q, D)
+    key (B, S, any)         --> key_projection   --> split heads --> keys (B, H, S, D)
+    value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
+    contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
 `MultiHeadAttention` and `RelativeAttention` differ in what is between the projections. The projections are attributes
 of the layer, with these names, so that Keras saves and quantizes them.
@@ -51,13 +51,27 @@ def build_projections(layer: BaseLayer, query_shape, value_shape=None, key_shape
 
 def project_query(layer: BaseLayer, query):
     """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
-    return split_heads(layer.query_projection(query), layer.num_heads)
+    return _project(layer.query_projection, query, sizes_of(query), layer.num_heads)
 
 
 def project_key_value(layer: BaseLayer, value, key=None):
     """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
-    keys, values = layer.key_projection(value if key is None else key), layer.value_projection(value)
-    return split_heads(keys, layer.num_heads), split_heads(values, layer.num_heads)
+    pairs = (layer.key_projection, value if key is None else key), (layer.value_projection, value)
+    sizes = sizes_of(value)
+    return tuple(_project(dense, x, sizes, layer.num_heads) for dense, x in pairs)
+
+
+def project_contexts(layer: BaseLayer, contexts):
+    """Return the projected contexts of all heads side by side: (..., H, Q, D) -> (..., Q, M)."""
+    x = ops.swapaxes(contexts, -2, -3)
+    outputs = layer.output_projection(ops.reshape(x, (-1, x.shape[-2] * x.shape[-1])))
+    return reshape(outputs, (*sizes_of(x)[:-2], outputs.shape[-1]))
+
+
+def _project(dense: keras.layers.Dense, x, sizes: tuple, num_heads: int):
+    """Return dense(x) of all heads, (..., H, L, D), for x (..., L, any) of these sizes; see `shapes.on_rows`."""
+    outputs = dense(ops.reshape(x, (-1, x.shape[-1])))
+    return ops.swapaxes(reshape(outputs, (*sizes[:-1], num_heads, outputs.shape[-1] // num_heads)), -2, -3)
 
 
 def head_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
@@ -75,17 +89,6 @@ def split_heads(x, num_heads: int):
         (2, 3, 5, 7)
     """
     return ops.swapaxes(reshape(x, (*sizes_of(x)[:-1], num_heads, x.shape[-1] // num_heads)), -2, -3)
-
-
-def merge_heads(x):
-    """Concatenate the heads: (..., H, L, D) -> (..., L, H D), the inverse of `split_heads`.
-
-    Example:
-        >>> tuple(merge_heads(keras.ops.zeros((2, 3, 5, 7))).shape)
-        (2, 5, 21)
-    """
-    x = ops.swapaxes(x, -2, -3)
-    return reshape(x, (*sizes_of(x)[:-2], x.shape[-2] * x.shape[-1]))
 
 
 def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
