@@ -129,10 +129,9 @@ class Strategy:
 
     def suppressing(self, tokens: Sequence[int]) -> Strategy:
         """Return a copy that also suppresses these tokens."""
-        if isinstance(self.suppress_tokens, tuple):
-            return self.with_arrays({"suppress_tokens": (*self.suppress_tokens, *tokens)})
-        both = [ops.reshape(ops.convert_to_tensor(ids, "int32"), (-1,)) for ids in (self.suppress_tokens, tokens)]
-        return self.with_arrays({"suppress_tokens": ops.concatenate(both)})
+        own, tokens = self.suppress_tokens, tuple(tokens)
+        both = (*own, *tokens) if isinstance(own, tuple) else ops.concatenate([own, np.array(tokens, "int32")])
+        return self.with_arrays({"suppress_tokens": both})
 
     @property
     def penalizes_repetition(self) -> bool:
@@ -392,9 +391,8 @@ def _follow(totals, tokens, ends: Ends) -> Proposal:
 def _pick(values, indices):
     """Index the last axis: values (B, K, J) at indices (B, K) -> (B, K)."""
     beams, count = values.shape[1:]
-    return cache.gather_beams(
-        ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")
-    )
+    offsets = count * np.arange(beams, dtype="int32")
+    return cache.gather_beams(ops.reshape(values, (-1, beams * count)), indices + offsets)
 
 
 def _is_number(value, number: float) -> bool:
