@@ -1,7 +1,7 @@
 """A program: train a model on JAX, in a run that is killed twice and resumed, and in one that is not.
 
-The argument is a folder for both runs, `whole` and `killed`, each with the final weights. Each run is a process of its
-own, and all share the time for imports.
+The argument is a directory for both runs, `whole` and `killed`, each with the final weights. Each run is a process of
+its own, and all share the time for imports.
 """
 
 import itertools

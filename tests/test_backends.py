@@ -45,6 +45,7 @@ def layer_outputs(row) -> list[np.ndarray]:
 @functools.cache
 def drawn_model(row, tokenizer):
     model = row.make(tokenizer)
+    model.run_eagerly = keras.backend.backend() == "tensorflow"  # a search takes less time than to trace it
     set_drawn_weights(model)
     return model
 

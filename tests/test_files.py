@@ -43,6 +43,12 @@ def test_empty_lines_are_read_and_a_byte_order_mark_is_removed(write):
         ("empty.tsv", "", read_pairs, "empty.tsv contains no examples"),
         ("blank.tsv", "\n \n", read_pairs, "blank.tsv contains no examples"),
         ("one.tsv", "a\tb\nonly one\n", read_pairs, "line 2: 1 column; expected 2, as in the first line"),
+        (
+            "x.txt.zst",
+            b"(\xb5/\xfd\x04X)",
+            read_texts,
+            "line 1: .*x.txt.zst is a binary file; expected text, or text as .gz",
+        ),
         ("latin.tsv", "caf\u00e9\tcoffee".encode("latin1"), read_pairs, "line 1: byte 4 is not UTF-8.*iconv"),
         ("broken.jsonl", '{"source": "a"', read_pairs, "line 1: not JSON"),
         (

@@ -13,7 +13,7 @@ from keras_attention.data.images import (
     decode_image,
     read_images,
 )
-from keras_attention.models.prediction.encoded_inputs import check_images
+from keras_attention.prediction.encoded_inputs import check_images
 
 
 def test_resizing_preserves_the_mean_of_large_photos():
@@ -86,7 +86,7 @@ def test_a_pillow_image_of_16_bits_has_the_pixels_of_its_file():
 def test_a_missing_image_and_a_folder_are_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no image .*no\.jpg"):
         ka.data.read_images([tmp_path / "no.jpg"], 5)
-    with pytest.raises(FileNotFoundError, match="is a folder; expected an image"):
+    with pytest.raises(FileNotFoundError, match="is a directory; expected an image"):
         ka.data.read_images([tmp_path], 5)
 
 

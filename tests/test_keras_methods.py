@@ -15,8 +15,8 @@ from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.generation.constraints import constrained_candidates
 from keras_attention.layers.image_networks import make_network
-from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
+from keras_attention.prediction.run_batches import compiled_function
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
 TEXTS, LABELS = ["we eat", "they drink", "we drink water"], ["yes", "no", "yes"]

@@ -2,9 +2,15 @@
 
 import re
 
+import numpy as np
 import pytest
 
 from keras_attention import layers
+
+
+def ones(*shape):
+    return np.ones(shape, bool)
+
 
 POSITIVE = [
     (layers.AdditiveAttention, {"units": 7}),
@@ -12,9 +18,12 @@ POSITIVE = [
     (layers.BagOfNGrams, {"vocabulary_size": 11, "units": 7, "buckets": 13}),
     (layers.CharacterEncoder, {"vocabulary_size": 11, "embedding_dim": 3, "units": 14}),
     (layers.DotProductAttention, {"units": 7}),
+    (layers.MaskEmbedding, {"width": 7}),
+    (layers.MultiHeadAttention, {"num_heads": 3, "key_dim": 5}),
     (layers.PositionEmbedding, {"max_length": 5}),
     (layers.RecurrentDecoder, {"units": 7, "output_dim": 3, "num_layers": 2}),
     (layers.RecurrentEncoder, {"units": 14, "num_layers": 2}),
+    (layers.RelativeAttention, {"num_heads": 3, "key_dim": 5}),
     (layers.SelfAttention2D, {"units": 7}),
     (layers.ShiftRegions, {"rows": 3, "columns": 5}),
     (layers.TransformerBlock, {"num_heads": 3, "intermediate_dim": 11}),
@@ -46,3 +55,34 @@ def test_a_count_may_be_0_but_not_negative(layer, valid):
     layer(**{**valid, name: 0})
     for value in (-3, 2.5, "7"):
         assert_refused(layer, valid, name, value, "an integer, 0 or more.")
+
+
+@pytest.mark.parametrize(
+    ("layer", "options", "message"),
+    [
+        (
+            layers.MultiHeadAttention(2, 3),
+            {"value_mask": ones(2, 4)},
+            "`value_mask.shape` is (2, 4); expected (batch, 5)",
+        ),
+        (layers.AdditiveAttention(3), {"key_mask": ones(2, 4)}, "`key_mask.shape` is (2, 4); expected (batch, 5)"),
+        (
+            layers.DotProductAttention(),
+            {"attention_mask": ones(2, 5, 3)},
+            "`attention_mask.shape` is (2, 5, 3); expected (batch, 3, 5)",
+        ),
+    ],
+)
+def test_a_mask_must_have_the_lengths_of_queries_and_values(layer, options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        layer(np.zeros((2, 3, 7), "float32"), np.zeros((2, 5, 7), "float32"), **options)
+
+
+def test_regions_must_be_those_of_the_grid():
+    with pytest.raises(ValueError, match=re.escape("`regions.shape[1]` is 7; expected 6, rows times columns.")):
+        layers.ShiftRegions(2, 3)(np.zeros((1, 7, 5), "float32"))
+
+
+def test_the_small_cnn_reads_multiples_of_4_pixels():
+    with pytest.raises(ValueError, match="`image_size` is 30; expected a positive multiple of 4 for small_cnn"):
+        layers.ImageEncoder("small_cnn", 30)

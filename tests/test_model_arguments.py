@@ -8,7 +8,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.models.network.config_checks import check_labels
-from keras_attention.models.prediction.encoded_inputs import check_texts
+from keras_attention.prediction.encoded_inputs import check_texts
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,13 @@ def test_other_inputs_than_a_list_of_strings_are_an_error(translator, texts):
         translator.translate(texts)
 
 
+def test_the_error_for_a_list_of_words_says_how_to_join_them():
+    with pytest.raises(
+        TypeError, match=r"Text 0 is list; expected a string\. Join words with spaces: ' '\.join\(words\)"
+    ):
+        check_texts([["Peter", "works"]])
+
+
 @pytest.mark.parametrize("strategy", [ka.Greedy, "greedy", 5])
 def test_a_strategy_is_an_object(translator, strategy):
     with pytest.raises(TypeError, match=r"`strategy` is .*; expected an object, such as ka.Greedy\(\)"):
@@ -53,7 +60,14 @@ RAW_EXAMPLES = {  # what a user passes as raw examples -> the task and the error
     "a generator": (ka.CausalLM, (text for text in "ab"), "`examples` is a generator; expected a list of texts"),
     "a word with a space": (ka.TextTagger, [[("New York", "LOC")]], "expected .*, where a word has no white space"),
     "an empty word": (ka.TextTagger, [[("we", "PRON"), ("", "X")]], "expected .*, where a word has no white space"),
-    "a label of another type": (ka.TextClassifier, [("fine", 1)], r"Example 0 of `examples` is \('fine', 1\)"),
+    "a label that is a number": (
+        ka.TextClassifier,
+        [("fine " * 50, 5)],
+        r"Example 0 of `examples` contains 5 of type int, where a string is expected; convert it with str\(\.\.\.\)",
+    ),
+    "a label of NumPy": (ka.TextClassifier, [("fine", np.int64(1))], "of type int64, where a string"),
+    "a tag that is a number": (ka.TextTagger, [[("we", "X"), ("eat", 3)]], "contains 3 of type int, where a string"),
+    "a missing translation": (ka.Translator, [("we eat", None)], "contains None of type NoneType, where a string"),
     "numbers": (ka.TextClassifier, np.zeros((2, 3)), r"Example 0 of `examples` is array"),
     "texts of a tagger": (ka.TextTagger, ["we eat"], r"expected a list of sentences, each a list of \(word, tag\)"),
     "labelled texts of a tagger": (ka.TextTagger, [("we eat", "X")], "`ka.data.read_tagged"),
@@ -94,7 +108,7 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
             model.export(tmp_path / "served", strategy=ka.Greedy())
     with pytest.raises(TypeError, match="`translation` is a list; expected one"):
         ka.visualize.plot_alignment([ka.Translation("a", "b", 0.0)])
-    with pytest.raises(TypeError, match="Example 1 of `examples` is"):
+    with pytest.raises(TypeError, match="Example 1 of `examples` contains 1 of type int"):
         model.fit(["we eat", "we drink"], ["no", 1])
 
 

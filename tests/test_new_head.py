@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from backends import gradient
+from conftest import train_shortly
 from small_classifier import EXAMPLES, classifier
 
 import keras_attention as ka
@@ -84,7 +85,8 @@ def test_the_encoder_is_fitted_to_pairs_and_the_head_is_not(classifier):
 
 
 @pytest.mark.parametrize("pooling", ["mean", "start"])
-def test_a_new_head_is_fitted_and_a_sentence_encoder_learns_first_and_is_frozen(classifier, pooling):
+def test_a_new_head_is_fitted_and_a_sentence_encoder_learns_first_and_is_frozen(classifier, pooling, monkeypatch):
+    train_shortly(monkeypatch, epochs=3)
     model = ka.TextClassifier.from_encoder(classifier, labels=("drink", "food"), pooling=pooling)
     before = model.encoder.get_weights()
     plan = ka.training.fit_new_head(model, EXAMPLES, learning_rate=0.02)

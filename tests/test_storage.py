@@ -9,7 +9,6 @@ import keras_attention as ka
 from keras_attention.cli.train import default_options
 from keras_attention.cli.training_run import run_training
 from keras_attention.data.region_cache import cached_regions
-from keras_attention.serving.export import export
 from keras_attention.storage import atomic_directory, atomic_write, local_path, write_text
 
 URL = "gs://bucket/folder"
@@ -43,14 +42,14 @@ def enter(directory):
         lambda url: cached_regions([b"image"], np.asarray, "", url, 5),
         lambda url: ka.visualize.check_figure_path(f"{url}/a.png"),
         lambda url: ka.train(None, [], url),
-        lambda url: export(None, url),
+        lambda url: ka.models.Task.export(None, url),
         lambda url: run_training(ka.Translator, TRANSLATOR, url),
     ],
 )
 @pytest.mark.parametrize("url", [URL, pathlib.Path(URL), "s3://bucket", "hdfs://host/run", "https://host/a.tsv"])
 def test_a_url_is_not_a_local_path(use, url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or folder of this machine"):
+    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or directory of this machine"):
         use(url)
     assert not list(tmp_path.iterdir())
 

@@ -132,6 +132,14 @@ def test_skipped_rows_are_counted(write):
         ),
         (read_pairs, "x.tsv", "{name} eats\tcome {name}\n", None, [("{name} eats", "come {name}")]),
         (read_pairs, "x.csv", "sep=,\na; b,c\n", None, [("a; b", "c")]),
+        (read_labelled, "x.csv", "text,label\na,5\nb,5.0\n", None, [("a", "5"), ("b", "5.0")]),  # two labels
+        (
+            read_labelled,
+            "x.jsonl",
+            '{"text": "a", "label": 5}\n{"text": "b", "label": 5.0}',
+            None,
+            [("a", "5"), ("b", "5.0")],
+        ),
         (read_texts, "x.txt", "PAR1 is a receptor.\n", None, ["PAR1 is a receptor."]),
         (read_texts, "x.txt", "%PDF files\n", None, ["%PDF files"]),
         (read_pairs, "x.ndjson", '{"source": "a", "target": "b"}\n', None, [("a", "b")]),
@@ -147,6 +155,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
     [
         ("x.tsv", "a\tb\tc\n", {}, "line 1: 3 columns, a, b, c; expected a header with the column text"),
         ("x.tsv", "a\tb\nc\td\te\n", {}, "line 2: 3 columns; expected 2, as in the first line"),
+        ("x.csv", "\ntext,Text,label\na,b,c\n", {}, "line 2: several columns are called 'text'. Rename the others"),
+        ("x.csv", "a,b,b\n1,2,3\n", {"columns": {"text": "a", "label": "b"}}, "several columns are called 'b'"),
         ("x.tsv", "a\tb\nc\n", {}, "line 2: 1 column; expected 2"),
         ("x.csv", 'a,b\n\n"c\nd",e\nf,g,h\n', {}, "line 5: 3 columns; expected 2"),
         ("x.csv", "label,words\n1,a\n", {}, "line 1: 2 columns, label, words; expected a header with the column text"),
@@ -158,6 +168,8 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
             "2 columns, a, b; there is no column '3'; expected",
         ),
         ("x.csv", "a,b\n", {"columns": {"texts": "a"}}, "`columns` names texts, which does not exist; expected text"),
+        ("x.csv", "a,b\n", {"columns": {"text": "1", "label": "1"}}, "`columns` has one column for text and label"),
+        ("x.jsonl", '{"text": "a\\ud83d", "label": 1}', {}, "line 1: 'a.*ud83d' has half of a surrogate pair"),
         ("x.json", "[]", {}, "x.json is JSON; expected one object a line.*jq"),
         ("x.jsonl", '{"text": ["a"], "label": 1}', {}, "line 1: expected a string or a number; received"),
         ("x.jsonl", '{"text": "a", "label": null}', {}, "line 1: label is null"),

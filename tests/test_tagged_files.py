@@ -33,6 +33,7 @@ def test_a_hash_can_be_a_word(write):
 CONLL = "EU NNP B-NP B-ORG\nrejects VBZ B-VP O\nGerman JJ I-NP S-MISC\n\nPeter NNP B-NP I-PER\n"
 
 
+GERMEVAL = "# n-tv\t[2009]\n1\tRom\tB-LOC\tO\n2\tist\tO\tO\n\n1\tDa\tO\tO\n"
 ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter", "I-PER")]]
 
 
@@ -50,6 +51,8 @@ ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter"
         ("token\tO\nwe\tO\n", {}, [[("token", "O"), ("we", "O")]]),
         ("we O\n \t \neat O\n", {}, [[("we", "O")], [("eat", "O")]]),
         ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
+        (GERMEVAL, {"tag_column": 3}, [[("Rom", "B-LOC"), ("ist", "O")], [("Da", "O")]]),
+        ("1 CD O\n2 CD O\n\n4 CD O\n", {}, [[("1", "O"), ("2", "O")], [("4", "O")]]),
         (CONLLU, {"tag_column": 3}, [[("We", "we"), ("do", "do"), ("n't", "not")], [("Go", "go")]]),
     ],
 )  # fmt: skip

@@ -93,3 +93,15 @@ def test_scores_by_length_counts_words():
     sources = ["a b c", "a b c d e f g h i", "x y"]
     bins = evaluate_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
     assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
+
+
+@pytest.mark.parametrize(
+    ("translations", "references", "message"),
+    [
+        (["a"], [], "translations is 1 and that of references 0"),
+        (["a b", "c"], [["a b"], []], "Line 2 has no reference"),
+    ],
+)
+def test_a_translation_without_a_reference_is_an_error(translations, references, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_texts(translations, references)

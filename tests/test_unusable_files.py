@@ -25,7 +25,12 @@ FILES = {  # kind of a file -> its bytes, from the file of one row; and the erro
     "binary": (lambda row: bytes(range(256)), "line 1: a byte is 0, so .* is a binary file; expected text"),
     "UTF-16": (lambda row: row.encode("utf-16"), "line 1: the text is UTF-16.*iconv -f utf-16 -t utf-8"),
     "UTF-16 without a mark": (lambda row: row.encode("utf-16-le"), "line 1: a byte is 0.*iconv -f utf-16le"),
-    "Latin-1": (lambda row: row.encode() + b"caf\xe9\n", "line 2: byte 4 is not UTF-8.*iconv -f latin1"),
+    "Latin-1": (lambda row: row.encode() + b"caf\xe9\n", "line 2: byte 4 is not UTF-8.*iconv -f cp1252 -t utf-8"),
+    "Windows": (
+        lambda row: row.encode() + b"\x80 \x84gut\x93\n",
+        "line 2: byte 1 .*iconv -f cp1252 -t utf-8",
+    ),  # € „gut“
+    "Shift-JIS": (lambda row: row.encode() + b"\x81\x40\n", "line 2: .*not that of Western Europe.*iconv -f ENCODING"),
     "old Mac": (lambda row: (row.strip() + "\r" + row.strip()).encode(), r"line ends of an old Mac.*tr '\\r' '\\n'"),
 }
 
@@ -48,7 +53,7 @@ def test_folders_and_damaged_files_are_errors(name, tmp_path):
     load, suffix, row = LOADERS[name]
     (tmp_path / "a.png").write_bytes(b"")
     (tmp_path / f"folder{suffix}").mkdir()
-    with pytest.raises(FileNotFoundError, match="is a folder; expected a file"):
+    with pytest.raises(FileNotFoundError, match="is a directory; expected a file"):
         load(tmp_path / f"folder{suffix}")
     for ending, data in ((".gz", gzip.compress(row.encode() * 99)), (".xz", lzma.compress(row.encode() * 99))):
         (tmp_path / f"x{suffix}{ending}").write_bytes(data[:-9])  # as while it is downloaded

@@ -11,9 +11,9 @@ import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import Option, drop_unset
 from keras_attention.cli.terminal import say
-from keras_attention.presets import TASKS
+from keras_attention.task_specs import TASK_SPECS
 
-_WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
+_WITH_COLUMNS = [name for name in TASK_SPECS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list
 
 

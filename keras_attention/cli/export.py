@@ -12,8 +12,8 @@ from keras_attention.choices import PRECISIONS
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
-from keras_attention.presets import TASKS
 from keras_attention.storage import atomic_write, local_path
+from keras_attention.task_specs import TASK_SPECS
 
 _EXPORT = [
     click.Argument(["model"]),
@@ -162,7 +162,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.argument("model")
 @click.option(
     "--task",
-    type=click.Choice(list(TASKS)),
+    type=click.Choice(list(TASK_SPECS)),
     help="Task of MODEL; if it is not the task of the checkpoint, MODEL has a new head, which must be trained.  "
     "[default: the task of the checkpoint]",
 )
@@ -176,7 +176,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     overrides = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
     with native_log_hidden():
-        loaded = ka.weights.from_huggingface(directory, task=task and TASKS[task].class_name, **overrides)
+        loaded = ka.weights.from_huggingface(directory, task=task and TASK_SPECS[task].class_name, **overrides)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task classifier or "

@@ -16,13 +16,15 @@ from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
 from keras_attention.cli.terminal import Stopped
-from keras_attention.presets import TASKS
 from keras_attention.storage import local_path
+from keras_attention.task_specs import TASK_SPECS
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
-_PRESETS = ", ".join(f"{defaults.preset} ({name})" for name, defaults in TASKS.items())
+_PRESETS = ", ".join(f"{spec.default_preset} ({name})" for name, spec in TASK_SPECS.items())
 _TOKENIZERS = ", ".join(
-    f"{defaults.tokenizer} ({defaults.preset})" for defaults in TASKS.values() if defaults.tokenizer != "sentencepiece"
+    f"{spec.default_tokenizer} ({spec.default_preset})"
+    for spec in TASK_SPECS.values()
+    if spec.default_tokenizer != "sentencepiece"
 )
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
@@ -86,7 +88,7 @@ _DATA = [
         type=click.IntRange(1),
         tasks=_CAPTIONER,
         help="number of captions of the same image in a batch; the image is encoded once for all of them.  [default: "
-        "1 with a region cache, otherwise the number of captions that most images have]",
+        "1 with a region cache; without one, the most frequent number of captions of an image]",
     ),
     _image(
         "--augment",
@@ -138,6 +140,14 @@ _MODEL = [
         help="start from this model, a .keras file or Hugging Face directory. It must have the same task; a "
         "classifier or tagger may also start from an mlm or plm.",
     ),
+    _finetuning(
+        "--pretrain",
+        "unlabelled_texts",
+        metavar="FILE",
+        multiple=True,
+        tasks=["tagger"],
+        help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
+    ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
         "--freeze",
@@ -177,7 +187,7 @@ _RUN = [
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
-_TASK = click.Argument(["task"], type=click.Choice(list(TASKS)), metavar="TASK")
+_TASK = click.Argument(["task"], type=click.Choice(list(TASK_SPECS)), metavar="TASK")
 
 
 @click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMIZATION, *_RUN])

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.columns import LABELLED, TEXTS, TRANSLATION, Layout
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import JSON_LINES, LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.tables import JSON_LINES, read_rows
 from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
@@ -84,7 +85,7 @@ def read_labelled(
 
     Returns:
         (text, label), or ((text, text pair), label) for pairs. White space around a label is removed. Rows without a
-        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning each.
+        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning for each kind of row.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -165,7 +166,10 @@ def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | No
 def _string(value: Any, where: str) -> str:
     if isinstance(value, list | dict) or value != value:  # NaN
         raise DataError(f"{where}: expected a string or a number; received {str(value)[:80]}")
-    return str(value)
+    text = str(value)
+    if re.search("[\ud800-\udfff]", text):
+        raise DataError(f"{where}: {text[:80]!a} has half of a surrogate pair, which is not a character; correct it.")
+    return text
 
 
 def read_tagged(
@@ -180,7 +184,7 @@ def read_tagged(
         path: a file with one word per line and an empty line after each sentence. Columns are separated by tabs or, if
             there are no tabs, by spaces. Files of CoNLL-2003 have four columns: word, part of speech, chunk, entity.
         tag_column: number of the tag's column, from 1. By default it is 4 (UPOS) for CoNLL-U, else the last one. The
-            word is in column 2 of CoNLL-U, else in column 1.
+            word is in column 2 if column 1 has its number in the sentence, as in CoNLL-U, else in column 1.
         labels: the tags that are expected; None for any.
 
     Returns:
@@ -198,7 +202,9 @@ def read_tagged(
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
-        raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
+        raise DataError(
+            f"{path}: tagged words cannot be read from tfds:; expected a CoNLL-U file, or a file of words and tags."
+        )
     lines, suffix = read_lines(path), file_suffix(path)
     if suffix in (".json", *JSON_LINES) or (suffix == ".csv" and not _is_conll(lines)):
         raise DataError(
@@ -209,7 +215,7 @@ def read_tagged(
     if not any(cells for _, cells in rows):
         return _require_examples([], path)
     number, first = next((number, cells) for number, cells in rows if cells)
-    word, tag = _tag_columns(first, tag_column, f"{path}, line {number}")
+    word, tag = _tag_columns(first, tag_column, f"{path}, line {number}", _are_numbered(rows))
     if _is_header([cells for _, cells in rows if cells], word, tag):
         _LOG.info("%s: line %d is a header; word = %r, tag = %r.", path, number, first[word], first[tag])
         rows = [row for row in rows if row[0] != number]
@@ -253,7 +259,17 @@ def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
             yield number, cells
 
 
-def _tag_columns(first: Sequence[str], tag_column: int | None, where: str) -> tuple[int, int]:
+def _are_numbered(rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Return whether the first of three or more columns is the number of each word in its sentence, as in GermEval."""
+    position = 0
+    for _, cells in rows:
+        position = position + 1 if cells else 0
+        if cells and (len(cells) < 3 or cells[0] != str(position)):
+            return False
+    return True
+
+
+def _tag_columns(first: Sequence[str], tag_column: int | None, where: str, numbered: bool) -> tuple[int, int]:
     """Return the indices of the word and of its tag in lines with these cells."""
     conllu = len(first) >= 8 and re.match(r"\d+([-.]\d+)?$", first[0]) is not None
     if not conllu and not 2 <= len(first) <= 6:
@@ -264,14 +280,14 @@ def _tag_columns(first: Sequence[str], tag_column: int | None, where: str) -> tu
     column = tag_column or (4 if conllu else len(first))
     if not 0 < column <= len(first):
         raise DataError(f"{where}: there is no column {column} for the tag; expected 1 to {len(first)}.")
-    return int(conllu), column - 1
+    return int(conllu or numbered), column - 1
 
 
 def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
     if not word.strip():
         raise DataError(f"{where}: there is no word before the tag; expected a word, a tab or a space, and its tag.")
     if not tag:
-        raise DataError(f"{where}: the word {word!r} has no tag.")
+        raise DataError(f"{where}: the word {word!r} has no tag; expected a word, a tab or a space, and its tag.")
     return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag
 
 

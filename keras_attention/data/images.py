@@ -134,7 +134,7 @@ def _to_png(pixels: np.ndarray) -> bytes:
 def _read_file(image: str | pathlib.Path) -> bytes:
     path = local_path(image)
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected an image.")
+        raise FileNotFoundError(f"{path} is a directory; expected an image.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no image {path}; expected the path of an image file, absolute or relative to "

@@ -7,6 +7,7 @@ import codecs
 import gzip
 import lzma
 import pathlib
+import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
@@ -71,7 +72,7 @@ def read_lines(path: PathLike) -> list[str]:
         return list(decode_lines(sys.stdin.buffer, "standard input"))
     path = local_path(path)
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected a file.")
+        raise FileNotFoundError(f"{path} is a directory; expected a file.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."
@@ -123,13 +124,29 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
         try:
             text = line.decode().lstrip("\ufeff").rstrip("\n").removesuffix("\r")
         except UnicodeDecodeError as error:
+            if re.search(rb"[\x01-\x08\x0e-\x1a\x1c-\x1f]", line):
+                raise DataError(
+                    f"{where}: {name} is a binary file; expected text, or text as .gz, .bz2 or .xz."
+                ) from None
             raise DataError(
-                f"{where}: byte {error.start + 1} is not UTF-8. Convert the file, for example with: "
-                "iconv -f latin1 -t utf-8"
+                f"{where}: byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or convert it. "
+                f"{_conversion(line)}"
             ) from None
         yield text
     if number == 1 and "\r" in text:
         raise DataError(rf"{name} has the line ends of an old Mac. Convert it with: tr '\r' '\n'")
+
+
+def _conversion(line: bytes) -> str:
+    """Return how to convert the file of a line that is not UTF-8.
+
+    Excel for Windows writes cp1252 in Western Europe. It has the letters of Latin-1, and also marks such as the euro.
+    """
+    try:
+        line.decode("cp1252")
+    except UnicodeDecodeError:
+        return "Its encoding is not that of Western Europe (cp1252); find it out, and use: iconv -f ENCODING -t utf-8"
+    return "If it is from Excel or Windows in Western Europe, use: iconv -f cp1252 -t utf-8"
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:

@@ -54,7 +54,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class WordReader:
-    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
+    """Turn words into token ids. Each word is tokenized separately, so every word has a first token.
 
     A word without tokens becomes the unknown token. A word with more characters than `characters.limit` loses its last
     characters. A sentence with more tokens than `text.limit` loses its last words in `ids`, and none in `windows`.

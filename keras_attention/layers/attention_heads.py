@@ -19,12 +19,6 @@ from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
-def check_heads(num_heads: int, key_dim: int) -> None:
-    """Raise ValueError if the number of heads H or the width D of a head is not positive."""
-    if num_heads <= 0 or key_dim <= 0:
-        raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-
-
 def make_projections(layer: BaseLayer, kernel_initializer) -> list[keras.layers.Dense]:
     """Return the projections of queries, keys and values of a layer: each has H D outputs."""
     units = layer.num_heads * layer.key_dim
@@ -50,19 +44,41 @@ def build_projections(layer: BaseLayer, query_shape, value_shape=None, key_shape
 
 
 def project_query(layer: BaseLayer, query):
-    """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
+    """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D).
+
+    Example:
+        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
+        >>> layer.build((None, None, 13))
+        >>> tuple(project_query(layer, keras.ops.ones((2, 5, 13))).shape)
+        (2, 3, 5, 7)
+    """
     return _project(layer.query_projection, query, sizes_of(query), layer.num_heads)
 
 
 def project_key_value(layer: BaseLayer, value, key=None):
-    """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
+    """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None.
+
+    Example:
+        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
+        >>> layer.build((None, None, 13), (None, None, 11))
+        >>> keys, values = project_key_value(layer, keras.ops.ones((2, 5, 11)))
+        >>> tuple(keys.shape), tuple(values.shape)
+        ((2, 3, 5, 7), (2, 3, 5, 7))
+    """
     pairs = (layer.key_projection, value if key is None else key), (layer.value_projection, value)
     sizes = sizes_of(value)
     return tuple(_project(dense, x, sizes, layer.num_heads) for dense, x in pairs)
 
 
 def project_contexts(layer: BaseLayer, contexts):
-    """Return the projected contexts of all heads side by side: (..., H, Q, D) -> (..., Q, M)."""
+    """Return the projected contexts of all heads side by side: (..., H, Q, D) -> (..., Q, M).
+
+    Example:
+        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
+        >>> layer.build((None, None, 13))
+        >>> tuple(project_contexts(layer, keras.ops.ones((2, 3, 5, 7))).shape)
+        (2, 5, 13)
+    """
     x = ops.swapaxes(contexts, -2, -3)
     outputs = layer.output_projection(ops.reshape(x, (-1, x.shape[-2] * x.shape[-1])))
     return reshape(outputs, (*sizes_of(x)[:-2], outputs.shape[-1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_nonnegative_integer
+from keras_attention.argument_checks import require_nonnegative_integer, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
@@ -111,6 +111,9 @@ class MaskEmbedding(BaseLayer):
     Output:
         (B, P, M).
 
+    Raises:
+        ValueError: `width` is not a positive integer.
+
     Example:
         >>> tuple(MaskEmbedding(7)(keras.ops.ones((2, 3, 5))).shape)
         (2, 3, 7)
@@ -120,6 +123,7 @@ class MaskEmbedding(BaseLayer):
 
     def __init__(self, width: int, initializer="glorot_uniform", **kwargs) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(width=width)
         self.width, self.initializer = width, keras.initializers.get(initializer)
 
     def build(self, inputs_shape) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 
+from keras_attention.argument_checks import require
 from keras_attention.layers.regions import append_coordinates
 
 SMALL_CNN = "small_cnn"
@@ -72,12 +73,16 @@ def small_cnn(image_size: int, widths: tuple[int, int, int] = (32, 64, 96)) -> k
         image_size: height and width of the images, in pixels; a multiple of 4.
         widths: channels of the three pairs of convolutions.
 
+    Raises:
+        ValueError: `image_size` is not a positive multiple of 4.
+
     Example:
         >>> small_cnn(20, widths=(3, 5, 7)).output_shape
         (None, 5, 5, 7)
 
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247 (coordinates).
     """
+    require(image_size > 0 and image_size % 4 == 0, "image_size", image_size, "a positive multiple of 4 for small_cnn")
     last = {"data_format": "channels_last"}
     images = x = keras.Input((image_size, image_size, 3))
     x = CoordinateChannels(name="coordinates")(x)

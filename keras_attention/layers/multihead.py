@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
 from keras_attention.layers.attention_heads import (
     build_projections,
-    check_heads,
     head_specs,
     make_projections,
     project_contexts,
@@ -49,7 +49,7 @@ class MultiHeadAttention(BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not positive.
+        ValueError: `num_heads` or `key_dim` is not a positive integer.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
@@ -70,7 +70,7 @@ class MultiHeadAttention(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_heads(num_heads, key_dim)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.dropout, self.use_bias = dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

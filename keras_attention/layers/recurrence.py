@@ -16,7 +16,7 @@ With input feeding, `run` computes the outputs, because the next step reads them
 projection to `project`, which applies it to all steps at once; this is faster. The carry has the states of the `cells`,
 a list of tensors (B, K, units), and with input feeding the `last_output` (B, K, F).
 
-In the formulas, x_t is the input of step t, h_t the output of the last cell, and W the output projection.
+In the formulas, x_t is the input of step t, h_t the output of the top cell, and W the output projection.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.recurrent_cells import last_output, run_cells
+from keras_attention.layers.recurrent_cells import run_cells, top_output
 
 
 class DecoderStep(NamedTuple):
@@ -173,7 +173,7 @@ class AttentionFirst:
 
     def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
         """Run one step."""
-        hidden = last_output(self.cells, carry["cells"])
+        hidden = top_output(self.cells, carry["cells"])
         context, scores = _attend(self.attention, ops.concatenate([step.inputs, hidden], -1), memory, step.noise)
         context = context * self.gate(hidden)
         cell_inputs = ops.concatenate([step.inputs, _keep_context(context, step.keep_mask)], -1)

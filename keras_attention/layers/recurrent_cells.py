@@ -50,7 +50,7 @@ def run_cells(cells: Sequence, inputs, states: list):
         states: the states of the stack, each (B, K, units).
 
     Returns:
-        the output of the last cell (B, K, units), and the new states.
+        the output of the top cell (B, K, units), and the new states.
 
     Example:
         >>> inputs, states = keras.ops.ones((2, 3, 5)), [keras.ops.zeros((2, 3, 7))] * 2
@@ -66,8 +66,8 @@ def run_cells(cells: Sequence, inputs, states: list):
     return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
 
 
-def last_output(cells: Sequence, states: list):
-    """Return h_t of the last cell in a list of states."""
+def top_output(cells: Sequence, states: list):
+    """Return h_t of the top cell, the last one, in a list of states."""
     return states[-(len(states) // len(cells))]
 
 

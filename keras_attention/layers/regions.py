@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.argument_checks import require_positive_integer, require_positive_integers
+from keras_attention.argument_checks import require, require_positive_integer, require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
@@ -163,7 +163,7 @@ class ShiftRegions(BaseLayer):
         (B, R, C).
 
     Raises:
-        ValueError: `rows` or `columns` is not a positive integer.
+        ValueError: `rows` or `columns` is not a positive integer, or R is another number.
 
     Example:
         >>> tuple(ShiftRegions(3, 5)(keras.ops.ones((2, 15, 7)), training=True).shape)
@@ -178,9 +178,11 @@ class ShiftRegions(BaseLayer):
 
     def call(self, regions, training=False):
         """Compute the outputs; see the class docstring."""
+        count = self.rows * self.columns
+        require(regions.shape[1] in (None, count), "regions.shape[1]", regions.shape[1], f"{count}, rows times columns")
         if not training:
             return regions
-        count, shifts = self.rows * self.columns, self._draw_shifts(ops.shape(regions)[0])
+        shifts = self._draw_shifts(ops.shape(regions)[0])
         rows = ops.mod(ops.arange(self.rows, dtype="int32") + shifts[:, :1], self.rows)
         columns = ops.mod(ops.arange(self.columns, dtype="int32") + shifts[:, 1:], self.columns)
         sources = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, count, 1))

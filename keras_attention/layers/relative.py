@@ -11,10 +11,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.attention_heads import (
     build_projections,
-    check_heads,
     head_specs,
     make_projections,
     project_contexts,
@@ -112,7 +112,7 @@ class RelativeAttention(BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not positive, M is odd, or `same_segment` is not None while
+        ValueError: `num_heads` or `key_dim` is not a positive integer, M is odd, or `same_segment` is not None while
             `use_segments` is False.
 
     Example:
@@ -136,7 +136,7 @@ class RelativeAttention(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_heads(num_heads, key_dim)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

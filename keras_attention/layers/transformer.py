@@ -136,8 +136,8 @@ class Transformer(BaseLayer):
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
             memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
-            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right, and on JAX,
-                there must be room for it.
+            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right. On JAX,
+                `length` counts the padding too.
 
         Returns:
             dict of `constants`, `carry` and `cache`.

@@ -118,12 +118,12 @@ def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     return _train("captioner", second, epochs, directory)
 
 
-def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
+def _write_image(scene: Any, directory: pathlib.Path) -> pathlib.Path:
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
-    return folder / f"{scene.name}.png"
+    directory.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(directory / f"{scene.name}.png")
+    return directory / f"{scene.name}.png"
 
 
 def _train(task: str, settings: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:

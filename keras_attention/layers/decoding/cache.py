@@ -42,7 +42,13 @@ _CHUNK = 16  # the number of slots that are moved to the past at once
 
 
 class MemoryInputs(NamedTuple):
-    """A memory, as the cross-attention of each block reads it; from `memory_inputs`."""
+    """A memory, as the cross-attention of each block reads it.
+
+    Example:
+        >>> memory = memory_inputs(keras.ops.ones((2, 3, 5)), keras.ops.array([[True, True, False], [False] * 3]))
+        >>> tuple(memory.vectors.shape), keras.ops.convert_to_numpy(memory.is_real)[:, 0, 0].tolist()
+        ((6, 5), [1.0, 0.0])
+    """
 
     vectors: Any  # (B S, M)
     sizes: tuple  # (B, S)
@@ -51,7 +57,12 @@ class MemoryInputs(NamedTuple):
 
 
 class PromptInputs(NamedTuple):
-    """What all blocks read besides the tokens of the prompt; from `prompt_inputs`."""
+    """What all blocks read besides the tokens of the prompt.
+
+    Example:
+        >>> prompt_inputs((2, 3)).is_empty, prompt_inputs((2, 0)).is_empty
+        (False, True)
+    """
 
     sizes: tuple  # (B, L)
     causal_bias: Any  # (1, 1, L, L); padding comes last, so that no token attends to it
@@ -64,7 +75,15 @@ class PromptInputs(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What all blocks read in one step besides the tokens and their caches; from `begin_step`."""
+    """What all blocks read in one step besides the tokens and their caches.
+
+    Example:
+        >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=8)
+        >>> step, _ = begin_step(repeat_beams(state, num_beams=11))
+        >>> step.num_beams, tuple(step.cache_bias.shape)  # 3 recent slots of each beam, and 5 past slots
+        (11, (2, 1, 11, 38))
+    """
 
     num_beams: int  # K
     new_slots: Any  # the slots that `append` writes: one-hot (K, recent K) on TensorFlow, the first index on JAX
@@ -80,9 +99,9 @@ def memory_inputs(memory, mask) -> MemoryInputs:
         mask: (B, S) padding mask, True = a real vector.
 
     Example:
-        >>> memory = memory_inputs(keras.ops.ones((2, 3, 5)), keras.ops.array([[True, True, False], [False] * 3]))
-        >>> tuple(memory.vectors.shape), keras.ops.convert_to_numpy(memory.is_real)[:, 0, 0].tolist()
-        ((6, 5), [1.0, 0.0])
+        >>> memory = memory_inputs(keras.ops.ones((1, 3, 5)), keras.ops.array([[True, True, False]]))
+        >>> print(keras.ops.convert_to_numpy(memory.bias)[0, 0])
+        [[ 0.e+00  0.e+00 -1.e+30]]
     """
     is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
     vectors = ops.reshape(memory, (-1, memory.shape[-1]))
@@ -97,12 +116,9 @@ def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInp
         memory: the memory of the blocks, if they have a cross-attention.
 
     Example:
-        >>> prompt = prompt_inputs((2, 3))
-        >>> print(keras.ops.convert_to_numpy(prompt.causal_bias)[0, 0, :2])
+        >>> print(keras.ops.convert_to_numpy(prompt_inputs((2, 3)).causal_bias)[0, 0, :2])
         [[ 0.e+00 -1.e+30 -1.e+30]
          [ 0.e+00  0.e+00 -1.e+30]]
-        >>> prompt.is_empty, prompt_inputs((2, 0)).is_empty
-        (False, True)
     """
     causal_bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
     return PromptInputs(sizes, causal_bias, None if memory is None else memory.bias)
@@ -193,8 +209,6 @@ def begin_step(state: dict, memory_bias=None, dtype="float32") -> tuple[StepInpu
         >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
         >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=8)
         >>> step, state = begin_step(state)
-        >>> tuple(step.cache_bias.shape)  # of 3 recent and 5 past slots
-        (2, 1, 1, 8)
         >>> keras.ops.convert_to_numpy(state["carry"]["written_by"])[0, 0].tolist()
         [0, -1, -1]
     """

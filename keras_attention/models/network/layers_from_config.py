@@ -123,7 +123,8 @@ def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
         )
     if config.positions == "relative":
         raise ValueError(
-            "`positions` is 'relative', which only a PermutationLM and encoders support; expected another value."
+            "`positions` is 'relative', which only a PermutationLM and encoders support; expected 'sinusoidal' or "
+            "'learned'."
         )
     return make_transformer(config, "decoder", causal=True, memory=memory)
 
