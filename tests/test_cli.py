@@ -86,6 +86,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     assert f"Warning: The run in {out} is finished; its best model is used." in err.splitlines()
     code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
     assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
+    assert f"To train its model further, start another run from it: --init {out / 'model.keras'} --out DIRECTORY" in err
     code, _, err = run("train", "lm", "--out", out, "--resume")
     assert (code, "contains the run of a translator" in err) == (2, True)
     (tmp_path / "run" / "run.json").write_text(

@@ -62,7 +62,7 @@ class LoopState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is the same at every step of a search; see `decode`."""
+    """The inputs that are the same at every step of a search; see `decode`."""
 
     model: Any
     strategy: Strategy

@@ -1,4 +1,4 @@
-"""What the attention layers with H heads of width D share: the projections of all heads, and the axis H.
+"""The projections of attention layers with H heads of width D, and the axis H of their tensors.
 
     query (B, Q, M)         --> query_projection --> split heads --> queries (B, H, Q, D)
     key (B, S, any)         --> key_projection   --> split heads --> keys (B, H, S, D)
