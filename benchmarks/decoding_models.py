@@ -40,11 +40,11 @@ NAME = next((name for name in sys.argv if name in WORKS), "gpt2")
 WORK = WORKS[NAME]
 
 
-def export(model, folder: pathlib.Path, strategy, precision: str = "float32", attention: bool = False) -> None:
+def export(model, folder: pathlib.Path, strategy, precision: str = "float32", attention_maps: bool = False) -> None:
     """Export a model, and write what `exported` needs, so that it need not import TensorFlow."""
     from keras_attention.serving.check import loader_libraries, read_saved_model
 
-    path = model.export(folder, strategy=strategy, examples=(), precision=precision, attention=attention)
+    path = model.export(folder, strategy=strategy, examples=(), precision=precision, attention_maps=attention_maps)
     signatures = {}
     for name, signature in read_saved_model(path)[0].signature_def.items():
         if not name.startswith("__"):
@@ -67,7 +67,7 @@ def make_gpt2(folder: pathlib.Path) -> None:
     model, new = ka.weights.from_huggingface(folder / "hf"), WORK.new_tokens
     strategy = ka.Greedy(min_new_tokens=new - 1, max_new_tokens=new)
     for precision in PRECISIONS:
-        export(model, folder / precision, strategy, precision, attention=NAME == "memory")
+        export(model, folder / precision, strategy, precision, attention_maps=NAME == "memory")
 
 
 def random_tokenizer():

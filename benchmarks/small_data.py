@@ -5,9 +5,10 @@
     python benchmarks/small_data.py runs --table                # the table of the rows that are finished
 
 A row is a task, a number of training examples and a sample (0, 1 or 2). Its result is stored in `runs/results.jsonl`,
-so that a stopped benchmark goes on with the next row. `KERAS_ATTENTION_DATA` is the folder of the data sets. The
+so that a stopped benchmark goes on with the next row. `KERAS_ATTENTION_DATA` is the directory of the data sets. The
 classifier is compared with logistic regression on TF-IDF vectors if scikit-learn is installed. The rows
-`classifier_init` fine-tune all-MiniLM-L6-v2, whose directory is `INIT`.
+`classifier_init` fine-tune all-MiniLM-L6-v2, whose directory is `INIT`. The taggers of `tagger_pretrain` learn
+the words of WikiText-2's validation text first, 1 MB without tags.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SAMPLES = (0, 1, 2)
 # Task -> numbers of training examples; characters for a language model.
 SIZES = {
     "tagger": (100, 300, 1781),
+    "tagger_pretrain": (100, 300, 1781),
     "classifier": (200, 600, 2000, 6919),
     "classifier_init": (200, 600, 2000, 6919),
     "lm": (20_000, 1_003_854),
@@ -40,6 +42,7 @@ SIZES = {
 }
 AIMS = {
     "tagger": (84, 89, 94),
+    "tagger_pretrain": ("", "", ""),
     "classifier": (63, 67.5, 77.5, 81),
     "classifier_init": (80, 84, 86, 89),
     "lm": (2.30, 1.50),
@@ -48,41 +51,41 @@ AIMS = {
 }
 
 
-def tagger_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def tagger_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
     """The first sentences of UD English-ParTUT; the samples differ by the seed of training."""
     sentences = (DATA / "ud_partut" / "train.conllu").read_text(encoding="utf-8").strip().split("\n\n")[:size]
-    (folder / "train.conllu").write_text("\n\n".join(sentences) + "\n\n", encoding="utf-8")
-    return ["--train", folder / "train.conllu"], ["--valid", DATA / "ud_partut" / "dev.conllu"]
+    (directory / "train.conllu").write_text("\n\n".join(sentences) + "\n\n", encoding="utf-8")
+    return ["--train", directory / "train.conllu"], ["--valid", DATA / "ud_partut" / "dev.conllu"]
 
 
-def classifier_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def classifier_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
     """Random sentences of SST-2."""
     lines = (DATA / "sst2" / "train.tsv").read_text(encoding="utf-8").splitlines()
     chosen = random.Random(sample).sample(lines, size)
-    (folder / "train.tsv").write_text("\n".join(chosen) + "\n", encoding="utf-8")
-    return ["--train", folder / "train.tsv"], ["--valid", DATA / "sst2" / "dev.tsv"]
+    (directory / "train.tsv").write_text("\n".join(chosen) + "\n", encoding="utf-8")
+    return ["--train", directory / "train.tsv"], ["--valid", DATA / "sst2" / "dev.tsv"]
 
 
-def translator_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def translator_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
     """Random pairs of Multi30k, English to German, in lower case."""
     for split, name in (("train", "train.tsv"), ("val", "valid.tsv")):
         sides = [gzip.open(DATA / "multi30k" / f"{split}.{side}.gz", "rt", encoding="utf-8") for side in ("en", "de")]
-        pairs = [[text.strip().lower() for text in pair] for pair in zip(*sides, strict=True)]
+        pairs = [[" ".join(text.lower().split()) for text in pair] for pair in zip(*sides, strict=True)]
         pairs = random.Random(sample).sample(pairs, size) if split == "train" else pairs
-        with open(folder / name, "w", encoding="utf-8", newline="") as file:
-            csv.writer(file, delimiter="\t").writerows(pairs)
-    return ["--train", folder / "train.tsv"], ["--valid", folder / "valid.tsv"]
+        lines = [f"{source}\t{target}\n" for source, target in pairs]
+        (directory / name).write_text("".join(lines), encoding="utf-8")
+    return ["--train", directory / "train.tsv"], ["--valid", directory / "valid.tsv"]
 
 
-def lm_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def lm_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
     """The beginning of tinyshakespeare; the last tenth is for validation."""
     text = (DATA / "lm_text" / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
-    (folder / "train.jsonl").write_text(json.dumps({"text": text[:size]}), encoding="utf-8")
-    (folder / "valid.jsonl").write_text(json.dumps({"text": text[len(text) * 9 // 10 :]}), encoding="utf-8")
-    return ["--train", folder / "train.jsonl"], ["--valid", folder / "valid.jsonl"]
+    (directory / "train.jsonl").write_text(json.dumps({"text": text[:size]}), encoding="utf-8")
+    (directory / "valid.jsonl").write_text(json.dumps({"text": text[len(text) * 9 // 10 :]}), encoding="utf-8")
+    return ["--train", directory / "train.jsonl"], ["--valid", directory / "valid.jsonl"]
 
 
-def captioner_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[str], list[str]]:
+def captioner_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
     """Random photos of Flickr8k with five captions each, and a frozen MobileNet."""
     source = DATA / "flickr8k"
     with open(source / "captions.csv", encoding="utf-8", newline="") as file:
@@ -90,40 +93,44 @@ def captioner_data(size: int, sample: int, folder: pathlib.Path) -> tuple[list[s
     for split, name in (("train", "train.csv"), ("dev", "valid.csv")):
         names = (source / f"{split}.txt").read_text().split()
         chosen = set(random.Random(sample).sample(names, size) if split == "train" else names)
-        with open(folder / name, "w", encoding="utf-8", newline="") as file:
+        with open(directory / name, "w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, ["image", "caption"])
             writer.writeheader()
             writer.writerows(row for row in rows if row["image"] in chosen)
-    images = ["--images", source / "images", "--region-cache", folder.parent / "region_cache"]
+    images = ["--images", source / "images", "--region-cache", directory.parent / "region_cache"]
     weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
     encoder = ["--image-encoder", "mobilenet_0.75", "--image-encoder-weights", weights]
-    return ["--captions", folder / "train.csv", *images, *encoder], ["--valid", folder / "valid.csv"]
+    return ["--captions", directory / "train.csv", *images, *encoder], ["--valid", directory / "valid.csv"]
 
 
 def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
     """Train with the defaults of the command line, and score the model and the methods without a network."""
-    task = row.removesuffix("_init")
-    folder = out / f"{row}-{size}-{sample}"
-    folder.mkdir(parents=True, exist_ok=True)
-    train, valid = globals()[f"{task}_data"](size, sample, folder)
-    options = ["--seed", sample, *(["--init", os.environ["INIT"]] if row != task else [])]
-    is_started = (folder / "run" / "run.json").exists()
+    task = row.partition("_")[0]
+    directory = out / f"{row}-{size}-{sample}"
+    directory.mkdir(parents=True, exist_ok=True)
+    train, valid = globals()[f"{task}_data"](size, sample, directory)
+    options = ["--seed", sample]
+    if row == "classifier_init":
+        options += ["--init", os.environ["INIT"]]
+    if row == "tagger_pretrain":
+        options += ["--pretrain", DATA / "lm_text" / "wikitext2" / "valid.txt"]
+    is_started = (directory / "run" / "run.json").exists()
     options = ["--resume"] if is_started else [*train, *valid, *options]
-    command = [sys.executable, "-m", "keras_attention", "train", task, "--out", folder / "run", *options]
+    command = [sys.executable, "-m", "keras_attention", "train", task, "--out", directory / "run", *options]
     start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([str(part) for part in command], check=True)
     end = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = {"row": row, "size": size, "sample": sample, "minutes": (time.time() - start) / 60}
     result["cpu_minutes"] = (end.ru_utime + end.ru_stime - used.ru_utime - used.ru_stime) / 60
-    return result | score(task, folder)
+    return result | score(task, directory)
 
 
-def score(task: str, folder: pathlib.Path) -> dict:
+def score(task: str, directory: pathlib.Path) -> dict:
     """Return the score of the model, and those of the methods without a network."""
     import keras_attention as ka
 
-    model = ka.load(folder / "run" / "model.keras")
-    options = json.loads((folder / "run" / "run.json").read_text())[1]
+    model = ka.load(directory / "run" / "model.keras")
+    options = json.loads((directory / "run" / "run.json").read_text())[1]
     reading = {"images": options["images"]} if task == "captioner" else {}
     train, valid = (model.data.read(options[f"{split}_files"], **reading) for split in ("train", "valid"))
     search = {"strategy": ka.BeamSearch(num_beams=5)} if model.data.text_metrics else {}

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 from keras_attention.evaluate import evaluate
 from keras_attention.lazy import lazy_names
 from keras_attention.presets import presets
+from keras_attention.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from keras_attention import config, data, layers, metrics, models, quickstart, serving, training, weights
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         TextTagger,
         Translator,
     )
-    from keras_attention.models.prediction.introspection import attention_maps, embed, score
     from keras_attention.outputs import (
         AttentionMaps,
         Caption,
@@ -52,11 +52,10 @@ if TYPE_CHECKING:
         Tagging,
         Translation,
     )
+    from keras_attention.prediction.introspection import attention_maps, embed, score
     from keras_attention.serving import check_export
     from keras_attention.training.run import train
     from keras_attention.visualize import plot_alignment, plot_caption, plot_history
-
-__version__ = "0.1.0"
 
 # Module -> its public names. They are imported at their first use, because Keras and Matplotlib take seconds to import.
 # Modules are called `evaluate` and `presets` too; so these functions are imported above, which gives them the names.
@@ -66,7 +65,7 @@ __getattr__ = lazy_names(
         "generation": "BeamSearch Greedy Sampling",
         "loading": "load",
         "models": "Captioner CausalLM MaskedLM PermutationLM TextClassifier TextTagger Translator",
-        "models.prediction.introspection": "attention_maps embed score",
+        "prediction.introspection": "attention_maps embed score",
         "outputs": "AttentionMaps Caption Classification Completion FilledMask Tagging Translation",
         "serving": "check_export",
         "training.run": "train",

@@ -6,7 +6,9 @@ Config, training, generation and models use them, so that each message exists on
 from __future__ import annotations
 
 import numbers
-from collections.abc import Sequence
+from collections.abc import Collection
+
+CELLS = {"simple": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}  # recurrent cells, and their layers in keras.layers
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -26,6 +28,23 @@ def require_positive_integer(name: str, value: int, otherwise: str = "") -> None
     require(isinstance(value, numbers.Integral) and value > 0, name, value, f"a positive integer{otherwise}")
 
 
+def require_positive_integers(**values: int) -> None:
+    """Raise ValueError unless each value is a positive integer; the keywords are the names of the arguments.
+
+    Example:
+        >>> require_positive_integers(units=7, num_layers=0)
+        Traceback (most recent call last):
+        ValueError: `num_layers` is 0; expected a positive integer.
+    """
+    for name, value in values.items():
+        require_positive_integer(name, value)
+
+
+def require_nonnegative_integer(name: str, value: int) -> None:
+    """Raise ValueError unless the value is an integer, 0 or more."""
+    require(isinstance(value, numbers.Integral) and value >= 0, name, value, "an integer, 0 or more")
+
+
 def require_less_than_one(name: str, value: float) -> None:
     """Raise ValueError unless the value is a number in [0, 1)."""
     require(0 <= value < 1, name, value, "a number in [0, 1)")
@@ -36,6 +55,11 @@ def require_fraction(name: str, value: float) -> None:
     require(0 < value <= 1, name, value, "a number in (0, 1]")
 
 
-def require_one_of(name: str, value: object, allowed: Sequence[str]) -> None:
+def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
     """Raise ValueError unless the value is one of the allowed ones."""
     require(value in allowed, name, value, f"one of {', '.join(map(str, allowed))}")
+
+
+def require_cell(cell: str) -> None:
+    """Raise ValueError unless the value is the name of a recurrent cell."""
+    require_one_of("cell", cell, CELLS)

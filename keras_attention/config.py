@@ -12,9 +12,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from keras_attention.argument_checks import require, require_less_than_one, require_one_of
+from keras_attention.argument_checks import require, require_cell, require_less_than_one, require_one_of
 
-CELLS = ("simple", "gru", "lstm")
+__all__ = [
+    "ImageEncoderConfig",
+    "RecurrentCaptionerConfig",
+    "RecurrentConfig",
+    "TransformerCaptionerConfig",
+    "TransformerConfig",
+]
+
 POSITIONS = ("sinusoidal", "learned", "relative")
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")
 SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
@@ -125,7 +132,7 @@ class RecurrentConfig:
         minimums = dict.fromkeys(("embedding_dim", "units", "num_layers", "max_word_length"), 1)
         minimums |= {"max_length": 2, "hash_buckets": 0, **_vocabulary_sizes(self)}
         _require_range(self, minimums, ("dropout",))
-        require_one_of("cell", self.cell, CELLS)
+        require_cell(self.cell)
         expected = f"None or one of {', '.join(self.attentions)}"
         require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
 

@@ -299,9 +299,9 @@ def training_defaults(
 ) -> dict[str, Any]:
     """Return the hyperparameters of training for these examples, fields of a `TrainingPlan`.
 
-    With U updates (those of the rule, and of its passes) and P updates in one pass over the data, an epoch has
-    E = ceil(U / (40 P)) passes, and there are ceil(U / (E P)) epochs. With an explicit number of epochs, an epoch is
-    one pass.
+    The rule of the task gives the number of updates. An epoch has as many passes over the data as are needed for at
+    most 40 epochs: passes = ceil(updates / (40 pass_updates)), epochs = ceil(updates / (passes pass_updates)), with
+    `pass_updates` updates in one pass. With an explicit number of epochs, an epoch is one pass.
 
     Args:
         model: a task.

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras_attention as ka
-
 
 def evaluate(
     model: Any, examples: Sequence, strategy: Any = None, *, batch_size: int = 64, **options: Any
@@ -55,7 +53,7 @@ def evaluate(
     task.data.check(examples)
     if not len(examples):
         raise ValueError("There are no examples to evaluate on; expected at least one.")
-    exported = not isinstance(model, ka.models.Task)
+    exported = not isinstance(model, task)
     if task.spec.metric == "loss":
         if exported and task.target_reader is None:
             raise TypeError(
@@ -78,12 +76,14 @@ def task_of(model: Any) -> type:
     Raises:
         TypeError: the object is neither.
     """
-    if isinstance(model, ka.models.Task):
+    from keras_attention.models import TASKS, Task  # imports Keras
+
+    if isinstance(model, Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in ka.models.TASKS if task.spec.predict_method == method]
+    found = [task for task in TASKS if task.spec.predict_method == method]
     task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
-        names = ", ".join(task.__name__ for task in ka.models.TASKS)
+        names = ", ".join(task.__name__ for task in TASKS)
         raise TypeError(f"`model` is a {type(model).__name__} without a task; expected one of {names}, or an export.")
     return task

@@ -2,8 +2,8 @@
 
 Each function says why no public name is enough. Seen with Keras 3.15; look here first if another version fails. The
 rest of the library uses public names, except for `Task`, which overrides `_maybe_symbolic_build` of a model,
-`LayerwiseAdam`, which overrides private methods of an optimizer, and `serving/graph_tokenizers.py`, which calls private
-methods of KerasHub's byte-pair tokenizer.
+`training.optimizers.Adam`, which overrides private methods of an optimizer, and `serving/graph_tokenizers.py`, which
+calls private methods of KerasHub's byte-pair tokenizer.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def search_fewer_attributes() -> None:
 
 @contextlib.contextmanager
 def reading_weights() -> Iterator[None]:
-    """Let `make_model` make no random weights, because Keras reads the weights of a file next."""
+    """Skip the random initialization of weights in this block, for models whose weights are then read from a file."""
     token = _reads_weights.set(True)
     try:
         yield

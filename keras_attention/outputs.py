@@ -31,6 +31,12 @@ class Translation:
         target_pieces: the T pieces of the translation.
         attention: (T, S) attention scores, float32; None for a model without attention.
         alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
+
+    Example:
+        >>> attention = np.array([[0.25, 0.75]])
+        >>> translation = Translation("we eat", "comemos", -0.5, ("we", "eat"), ("comemos",), attention)
+        >>> translation.source_pieces[translation.attention[0].argmax()]
+        'eat'
     """
 
     source: str
@@ -76,6 +82,11 @@ class Caption:
         attention: (T, rows, columns) attention scores, float32; None for a model without attention.
         valid: whether the image could be read.
         alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
+
+    Example:
+        >>> caption = Caption("a dog", -1.5, ("a", "dog"), attention=np.full((2, 7, 7), 1 / 49))
+        >>> caption.pieces[1], caption.attention[1].shape
+        ('dog', (7, 7))
     """
 
     text: str
@@ -112,6 +123,11 @@ class Completion:
             constraints of the search allow no continuation.
         pieces: the pieces of the continuation.
         alternatives: the other hypotheses, best first, with text, score and pieces; empty if the search returns one.
+
+    Example:
+        >>> completion = Completion("to be", "to be or not", -2.0, (" or", " not"))
+        >>> completion.text.removeprefix(completion.prompt)
+        ' or not'
     """
 
     prompt: str
@@ -144,6 +160,11 @@ class Classification:
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
         probabilities: the probability of each label, in the order of the labels of the model. With several labels at
             once, each is independent; for a regression, the outputs.
+
+    Example:
+        >>> classification = Classification("so fine", "good", 0.75, probabilities=(0.25, 0.75))
+        >>> classification.label, max(classification.probabilities)
+        ('good', 0.75)
     """
 
     text: str | tuple[str, str]
@@ -177,6 +198,11 @@ class Tagging:
         words: its words, split at white space.
         tags: the most probable tag of each word.
         scores: the probability of each tag.
+
+    Example:
+        >>> tagging = Tagging("we eat", ("we", "eat"), ("PRON", "VERB"), (0.75, 0.5))
+        >>> list(zip(tagging.words, tagging.tags))
+        [('we', 'PRON'), ('eat', 'VERB')]
     """
 
     text: str
@@ -218,6 +244,11 @@ class FilledMask:
         masked: the text with masks.
         text: the text with each mask replaced by its most probable piece.
         candidates: for each mask, the most probable pieces as (piece, probability), best first.
+
+    Example:
+        >>> filled = FilledMask("we <mask> bread", "we eat bread", ((("eat", 0.5), ("bake", 0.25)),))
+        >>> filled.candidates[0][1]
+        ('bake', 0.25)
     """
 
     masked: str
@@ -249,6 +280,11 @@ class AttentionMaps:
         text: the text that was read.
         pieces: its S pieces.
         attention: (layers, H, S, S) attention scores, float32; row q has the scores of query q over all S keys.
+
+    Example:
+        >>> maps = AttentionMaps("we eat", ("we", "eat"), np.full((3, 5, 2, 2), 0.5))
+        >>> maps.attention.mean(axis=1).shape  # the mean over the heads
+        (3, 2, 2)
     """
 
     text: str

@@ -1,10 +1,9 @@
-"""The default preset of each task, and the presets: name -> task, config, number of parameters and paper."""
+"""The presets: name -> task, config, number of parameters and paper."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-from typing import NamedTuple
 
 from keras_attention.config import (
     RecurrentCaptionerConfig,
@@ -12,26 +11,6 @@ from keras_attention.config import (
     TransformerCaptionerConfig,
     TransformerConfig,
 )
-
-
-class TaskDefaults(NamedTuple):
-    """The class of a task, its default preset, and the kind of tokenizer for this preset."""
-
-    class_name: str
-    preset: str
-    tokenizer: str = "sentencepiece"
-
-
-# Name of a task on the command line -> its defaults. The classes read them here, and so does the help, without Keras.
-TASKS = {
-    "translator": TaskDefaults("Translator", "rnn_attention"),
-    "captioner": TaskDefaults("Captioner", "show_attend_and_tell"),
-    "lm": TaskDefaults("CausalLM", "char_rnn", "characters"),
-    "mlm": TaskDefaults("MaskedLM", "bert_base"),
-    "plm": TaskDefaults("PermutationLM", "xlnet_base"),
-    "classifier": TaskDefaults("TextClassifier", "rnn_classifier"),
-    "tagger": TaskDefaults("TextTagger", "rnn_tagger", "words"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +159,10 @@ ENCODER_USES = ("TextClassifier", "TextTagger")
 
 
 def presets() -> dict[str, Preset]:
-    """Return all presets, by name.
+    """Return all presets.
+
+    Returns:
+        dict of names to a `Preset`: the task, the config, and the number of parameters.
 
     Example:
         >>> presets()["bert_base"].parameters

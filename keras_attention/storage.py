@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 def local_path(path: str | pathlib.Path) -> pathlib.Path:
     """Return a path of the local file system, with `~` expanded; refuse a URL such as `gs://bucket/model`.
 
-    `pathlib` would read `gs://bucket` as a local folder `gs:`, and `~/runs` as one of the name `~`.
+    `pathlib` would read `gs://bucket` as a local directory `gs:`, and `~/runs` as one of the name `~`.
 
     Raises:
         ValueError: the path has a scheme, such as `gs://`, `s3://`, `hdfs://` or `https://`.
@@ -24,8 +24,8 @@ def local_path(path: str | pathlib.Path) -> pathlib.Path:
     """
     if scheme := re.match(r"[A-Za-z][\w+.-]+:/", str(path)):  # Path("gs://x") is gs:/x; C:/ is a drive of Windows
         raise ValueError(
-            f"{path} is not a local path; expected a file or folder of this machine, because {scheme[0]}/ is neither "
-            "read nor written. Copy the data to a local path first, or write to a local path and copy the result."
+            f"{path} is not a local path; expected a file or directory of this machine, because {scheme[0]}/ is not "
+            "read or written. Copy the data to a local path first, or write to a local path and copy the result."
         )
     path = pathlib.Path(path)
     return path.expanduser() if path.parts[:1] == ("~",) else path  # a file may be called ~name

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-import keras_attention as ka
 from keras_attention.fonts import draw_with_fonts, is_right_to_left
+from keras_attention.outputs import Caption, Translation
 from keras_attention.storage import local_path
 
 WORD_START = "\u2581"  # SentencePiece's mark for a space
@@ -61,7 +61,7 @@ def merge_words(pieces: Sequence[str]) -> tuple[list[str], list[list[int]]]:
     return words, groups
 
 
-def word_alignment(translation: ka.Translation) -> tuple[list[str], list[str], np.ndarray]:
+def word_alignment(translation: Translation) -> tuple[list[str], list[str], np.ndarray]:
     """Merge the attention of a translation from pieces to words.
 
     The scores of a target word are the mean over its pieces. The score of a source word is the sum over its pieces.
@@ -98,7 +98,7 @@ def _shortened(word: str) -> str:
     return word if len(word) <= _MAX_LABEL else f"{word[: _MAX_LABEL - 1]}…"
 
 
-def plot_alignment(translation: ka.Translation, path: PathLike | None = None) -> Any:
+def plot_alignment(translation: Translation, path: PathLike | None = None) -> Any:
     """Plot the attention of a translation as a matrix: a row per target word, a column per source word.
 
     Args:
@@ -144,7 +144,7 @@ def plot_alignment(translation: ka.Translation, path: PathLike | None = None) ->
     return _save(figure, path)
 
 
-def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
+def word_attention(caption: Caption) -> tuple[list[str], np.ndarray]:
     """Merge the attention of a caption from pieces to words.
 
     Args:
@@ -157,7 +157,7 @@ def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
         ValueError: the caption has no attention.
 
     Example:
-        >>> caption = ka.Caption("pan", -1.0, ("\\u2581p", "an"), np.full((2, 3, 5), 0.25, "float32"))
+        >>> caption = Caption("pan", -1.0, ("\\u2581p", "an"), np.full((2, 3, 5), 0.25, "float32"))
         >>> words, scores = word_attention(caption)
         >>> words, scores.shape
         (['pan'], (1, 3, 5))
@@ -173,7 +173,7 @@ def word_attention(caption: ka.Caption) -> tuple[list[str], np.ndarray]:
     return [words[index] for index in indices], np.reshape(maps, (len(indices), *caption.attention.shape[1:]))
 
 
-def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = None) -> Any:
+def plot_caption(caption: Caption, image: ImageLike, path: PathLike | None = None) -> Any:
     """Plot an image and, for each word of its caption, a copy in which the attended regions are bright.
 
     All panels have the same scale, from 0 to the largest score of any word.
@@ -191,7 +191,7 @@ def plot_caption(caption: ka.Caption, image: ImageLike, path: PathLike | None = 
 
     Example:
         >>> scores = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
-        >>> caption = ka.Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), scores)
+        >>> caption = Caption("red ball", -1.0, ("\\u2581red", "\\u2581ball"), scores)
         >>> figure = plot_caption(caption, np.full((60, 80, 3), 200, "uint8"))
 
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, figures 2 and 3.
@@ -283,7 +283,7 @@ def check_figure_path(path: PathLike) -> None:
 
     Raises:
         ValueError: Matplotlib does not write a format with this suffix.
-        FileNotFoundError: the folder does not exist.
+        FileNotFoundError: the directory does not exist.
 
     Example:
         >>> check_figure_path("alignment.png")
@@ -294,7 +294,7 @@ def check_figure_path(path: PathLike) -> None:
     if path.suffix[1:].lower() not in formats:
         raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent} to write {path.name} into; create it first.")
+        raise FileNotFoundError(f"There is no directory {path.parent} to write {path.name} into; create it first.")
 
 
 def _pixels(image: ImageLike) -> np.ndarray:
@@ -325,7 +325,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
 
 
 def _overlay(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the image (h, w, 3), bright where `scores` (rows, columns) are 1 and dark where they are 0."""
+    """Return the image (height, width, 3), bright where `scores` (rows, columns) are 1 and dark where they are 0."""
     from PIL import Image
 
     height, width, _ = pixels.shape

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import functools
 import gc
+import gzip
 import os
 import pathlib
 import subprocess
@@ -179,6 +180,19 @@ def own_process(monkeypatch):
     monkeypatch.setattr(check, "subprocess", subprocess)
 
 
+def train_shortly(monkeypatch, epochs: int) -> None:
+    """Let `fit` train for at most a few epochs, each of one batch."""
+    import keras
+
+    fit = keras.Model.fit
+
+    def fit_shortly(self, *arguments, initial_epoch=0, **options):
+        options["epochs"] = min(options.get("epochs", 1), initial_epoch + epochs)
+        return fit(self, *arguments, initial_epoch=initial_epoch, steps_per_epoch=1, **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fit_shortly)
+
+
 @pytest.fixture
 def untraced(monkeypatch):
     """Train and search eagerly: TensorFlow takes longer to trace a step or a search than to run it here."""
@@ -288,27 +302,24 @@ def translator_file(tokenizer, whole_run):
 
 @pytest.fixture(scope="session")
 def translator(translator_file):
-    """The translator of `translator_file`."""
+    """The translator of `translator_file`; on TensorFlow it searches eagerly, which takes less time than to trace."""
     import keras
 
     import keras_attention  # noqa: F401  (registers its classes)
 
-    return keras.saving.load_model(translator_file, compile=False)
+    model = keras.saving.load_model(translator_file, compile=False)
+    model.run_eagerly = keras.backend.backend() == "tensorflow"
+    return model
 
 
-def gradient(function, x):
-    """Return the gradient of a scalar function at an array, as NumPy array."""
-    import keras
-    import numpy as np
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a file, compressed if its name ends in .gz, and returns its path."""
 
-    if keras.backend.backend() == "jax":
-        import jax
+    def write(name, text):
+        data = text if isinstance(text, bytes) else text.encode()
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return path
 
-        return np.asarray(jax.grad(function)(x))
-    import tensorflow as tf
-
-    x = tf.constant(x)
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        value = function(x)
-    return tape.gradient(value, x).numpy()
+    return write

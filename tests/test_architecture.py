@@ -23,66 +23,49 @@ ALLOWED = {
     "storage": set(),
     "lazy": set(),
     "backend": set(),
+    "version": set(),
     "keras_patches": set(),
     "data": {"data", "argument_checks", "choices", "storage"},
     "presets": {"config"},
     "data_size": set(),
-    "defaults": {"config", "data_size"},
+    "defaults": {"config", "data_size", "data"},
     "layers": {"layers", "argument_checks", "backend", "keras_patches"},
     "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
-    "models": {
-        "models",
-        "config",
-        "outputs",
-        "presets",
-        "layers",
-        "data",
-        "defaults",
-        "generation",
-        "metrics",
-        "storage",
-    }
-    | {"argument_checks", "keras_patches", "data_size"},
+    "task_specs": {"generation", "outputs"},
+    "prediction": {"prediction", "argument_checks", "config", "data", "generation", "outputs"},
+    "serving": {"serving", "choices", "data", "generation", "keras_patches", "layers.decoding.merged_dense"}
+    | {"prediction", "storage", "task_specs", "version"},
     "metrics": {"metrics", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
     | {"argument_checks", "data_size"},
+    "models": {"models", "argument_checks", "config", "data", "data_size", "defaults", "generation", "keras_patches"}
+    | {"layers", "metrics", "outputs", "prediction", "presets", "serving", "storage", "task_specs", "training"},
     "weights": {"weights", "config", "models", "data", "storage"},
-    "serving": {"serving", "choices", "models", "generation", "layers.decoding.merged_dense", "data", "storage"}
-    | {"keras_patches", "__version__"},
     "loading": {"serving", "storage", "weights", "keras_patches"},
+    "evaluate": {"models"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
-    "visualize": {"fonts", "data.special_tokens", "storage"} | PUBLIC,
+    "visualize": {"fonts", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
     "quickstart": {"quickstart", "cli", "data.tfds"} | PUBLIC,
-    "evaluate": PUBLIC,
-    "cli": {
-        "cli",
-        "choices",
-        "evaluate",
-        "storage",
-        "visualize",
-        "data.lines",
-        "data_size",
-        "defaults",
-        "training.progress",
-        "presets",
-        "__version__",
-    }
+    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size", "defaults"}
+    | {"training.progress", "presets", "task_specs", "version"}
     | PUBLIC,
 }
 # In models/, a directory imports these directories. The files directly in models/ import all of them.
-MODELS = {
-    "task_data": {"task_data"},
-    "task": {"task_data", "task"},
-    "network": {"network"},
-    "prediction": {"task", "network", "prediction"},
-}
-LATE = {
-    "defaults.py": {"data"},
-    "models/task/keras_methods.py": {"training"},
-    "models/task/saving.py": {"serving"},
-}  # inside a function: imported at the first call
+MODELS = {"task_data": {"task_data"}, "task": {"task_data", "task"}, "network": {"network"}}
+# In layers/, a file imports only files before it.
+LAYERS = (
+    *("shapes", "masks", "base", "dropout", "normalization"),
+    *("attention", "attention_heads", "multihead", "positions", "relative", "attention_losses"),
+    *("embeddings", "transformer_block", "task_heads"),
+    *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
+    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
+    *("transformer", "two_stream"),
+    *("scan", "lstm", "recurrent_cells", "recurrent", "recurrence", "recurrent_decoder"),
+    *("ngrams", "word_features"),
+    *("regions", "image_networks", "image_encoder"),
+)
 BLOCKED = {"tensorflow", "tensorflow_text", "tensorflow_datasets", "keras_hub"}  # a JAX host may lack them
 SOFTMAX_HOMES = ("layers/attention.py", "layers/task_heads.py", "generation/")
 
@@ -102,12 +85,19 @@ def imported_by(node: ast.AST) -> set[str]:
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom) and node.module:
-        names = [node.module]
-        if node.module == "keras_attention":
-            names = [f"keras_attention.{alias.name}" for alias in node.names]
-    return {
-        name.removeprefix("keras_attention").lstrip(".") for name in names if name.split(".")[0] == "keras_attention"
-    }
+        full_names = [f"{node.module}.{alias.name}" for alias in node.names]  # the last part may be a module
+        names = [name if file_of(without_package(name)) else node.module for name in full_names]
+    return {without_package(name) for name in names if name.split(".")[0] == "keras_attention"}
+
+
+def without_package(name: str) -> str:
+    return name.removeprefix("keras_attention").lstrip(".")
+
+
+def file_of(module: str) -> pathlib.Path | None:
+    """The file of a module, named without the package's name; None if there is no such module."""
+    folder = ROOT.joinpath(*filter(None, module.split(".")))
+    return next((path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()), None)
 
 
 def permitted(module: str, allowed: set[str]) -> bool:
@@ -119,11 +109,8 @@ def test_imports_follow_the_allowed_directions(path):
     folder = path.relative_to(ROOT).parts[0].removesuffix(".py")
     if folder == "__init__":
         return
-    late = LATE.get(path.relative_to(ROOT).as_posix(), set())
-    wrong = {module for module in imported(path) if not permitted(module, ALLOWED[folder] | late)}
+    wrong = {module for module in imported(path) if not permitted(module, ALLOWED[folder])}
     assert not wrong, f"{folder} may import {sorted(ALLOWED[folder])}"
-    top_level = {module for node in ast.parse(path.read_text()).body for module in imported_by(node)}
-    assert not {module for module in top_level if permitted(module, late)}
 
 
 def test_every_permission_is_used():
@@ -139,12 +126,30 @@ def test_every_permission_is_used():
     assert not unused
 
 
+def test_no_files_import_each_other_in_a_circle():
+    """Imports inside of functions count too; only those of a directory's `__init__.py` by its own files do not."""
+    waiting = {path: set(map(file_of, imported(path))) for path in sources()}
+    while first := [path for path, files in waiting.items() if not files & waiting.keys()]:
+        for path in first:  # it imports only files that were removed before
+            del waiting[path]
+    assert not waiting
+
+
 def test_the_directories_of_models_have_an_order():
     assert set(MODELS) == {path.parent.name for path in (ROOT / "models").glob("*/*.py")}
     for folder, allowed in MODELS.items():
         modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
         inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
         assert inside | {folder} == allowed, folder
+
+
+def test_the_files_of_layers_have_an_order():
+    paths = [path for path in (ROOT / "layers").rglob("*.py") if path.stem != "__init__"]
+    names = [".".join(path.relative_to(ROOT / "layers").with_suffix("").parts) for path in paths]
+    assert sorted(names) == sorted(LAYERS)
+    for path, name in zip(paths, names, strict=True):
+        inside = {module.removeprefix("layers.") for module in imported(path) if permitted(module, {"layers"})}
+        assert inside <= set(LAYERS[: LAYERS.index(name)]), name
 
 
 def public_paths(path: pathlib.Path) -> set[tuple[str, ...]]:
@@ -171,12 +176,6 @@ def test_users_of_the_public_api_use_public_names():
     assert not wrong
 
 
-def file_of(module: str) -> pathlib.Path | None:
-    """The file of a module, named without the package's name; None if there is no such module."""
-    folder = ROOT.joinpath(*filter(None, module.split(".")))
-    return next((path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()), None)
-
-
 def imported_at_once(path: pathlib.Path) -> set[str]:
     """The full names of the modules, or of names in modules, that a file imports when it is imported itself."""
     names = set()
@@ -194,9 +193,7 @@ def test_import_reaches_no_file_that_imports_tensorflow():
         reached.add(path := waiting.pop())
         names = imported_at_once(path)
         assert not {name.split(".")[0] for name in names} & BLOCKED, path
-        ours = [
-            name.removeprefix("keras_attention").lstrip(".") for name in names if name.startswith("keras_attention")
-        ]
+        ours = [without_package(name) for name in names if name.startswith("keras_attention")]
         parents = [module.rpartition(".")[0] for module in ours]  # imported before the module
         waiting += {file for module in ours + parents if (file := file_of(module)) and file not in reached}
     assert {ROOT / "layers" / "attention.py", ROOT / "models" / "task" / "task.py"} < reached
@@ -217,11 +214,20 @@ def test_no_module_is_named_utils_or_helpers():
     assert not [path for path in sources() if path.stem in ("utils", "misc", "helpers", "common")]
 
 
-def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub():
-    program = f"import sys; sys.modules |= dict.fromkeys({BLOCKED}); import keras_attention as ka; ka.presets()"
-    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+def test_import_on_jax_needs_neither_tensorflow_nor_keras_hub_and_replaces_another_floatx(tmp_path):
+    """`keras.json` sets the backend and float64, before the import."""
+    (tmp_path / "keras.json").write_text('{"backend": "jax", "floatx": "float64"}')
+    program = (
+        f"import sys; sys.modules |= dict.fromkeys({BLOCKED}); import keras; before = keras.config.floatx()\n"
+        "import keras_attention as ka; ka.presets()\n"
+        "print(keras.backend.backend(), before, keras.config.floatx(), keras.config.dtype_policy().name)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
+    environment["KERAS_HOME"] = str(tmp_path)
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.split() == ["jax", "float64", "float32", "float32"]
+    assert "keras_attention replaces floatx 'float64' of keras.json by 'float32'" in done.stderr
 
 
 def test_the_help_of_a_command_imports_no_large_package():

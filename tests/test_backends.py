@@ -6,7 +6,10 @@ import os
 import keras
 import numpy as np
 import pytest
-from conformance import IMAGES, LAYERS, MODELS, PAIRS, arrays, batch_for, compiled
+from backends import arrays, compiled
+from conftest import PAIRS
+from layer_rows import LAYERS
+from model_rows import IMAGES, MODELS, batch_for
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
@@ -42,6 +45,7 @@ def layer_outputs(row) -> list[np.ndarray]:
 @functools.cache
 def drawn_model(row, tokenizer):
     model = row.make(tokenizer)
+    model.run_eagerly = keras.backend.backend() == "tensorflow"  # a search takes less time than to trace it
     set_drawn_weights(model)
     return model
 

@@ -144,6 +144,13 @@ def test_a_model_that_is_not_better_has_a_warning(tasks, monitor, values, line, 
     assert ["not better than a baseline" in str(warning.message) for warning in recwarn] == [True] * warned
 
 
+def test_a_perfect_baseline_says_that_the_validation_examples_are_too_easy(tasks):
+    valid = [[("we", "PRON"), ("eat", "NOUN")]]  # the most frequent tags of these words
+    with pytest.warns(UserWarning, match="are both perfect: val_accuracy is 1 .* more validation examples") as caught:
+        compare_with_baseline(tasks["tagger"], TAGGED, valid, {"val_accuracy": 1.0}.get, "val_accuracy", False)
+    assert len(caught) == 1
+
+
 def test_the_loss_of_masked_tokens_is_compared(tasks, capsys, recwarn):
     lines = ["we eat bread\nwe drink milk\nthey eat"]
     compare_with_baseline(tasks["mlm"], lines, lines, {"val_loss": 1.5, "val_logits_loss": 0.5}.get, "val_loss", True)

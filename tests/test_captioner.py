@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from captioners import caption_tokenizer, examples, small_captioner
-from test_conformance import randomize
+from model_rows import randomize
 
 import keras_attention as ka
 

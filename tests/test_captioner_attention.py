@@ -5,14 +5,15 @@ import math
 import keras
 import numpy as np
 import pytest
+from backends import gradient
 from captioners import caption_tokenizer, small_captioner
-from conftest import gradient
 from keras import ops
-from test_conformance import randomize
+from model_rows import randomize
 
 import keras_attention as ka
 from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, RecurrentDecoder
 from keras_attention.layers.attention import chosen_positions
+from keras_attention.layers.attention_losses import doubly_stochastic
 
 __all__ = ["caption_tokenizer"]  # a fixture
 
@@ -112,7 +113,7 @@ def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
 def test_the_doubly_stochastic_loss_by_hand():
     weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
     real = np.array([[True, True, False]])  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
-    np.testing.assert_allclose(np.asarray(ka.layers.doubly_stochastic(weights, real)), [1.5])
+    np.testing.assert_allclose(np.asarray(doubly_stochastic(weights, real)), [1.5])
 
 
 def test_with_grounded_attention_only_attention_reads_the_image(caption_tokenizer):

@@ -1,6 +1,5 @@
 """Captioned images are read from files, and each kind of invalid input has one clear error or warning."""
 
-import gzip
 import io
 import json
 import pathlib
@@ -13,17 +12,6 @@ from keras_attention.data.lines import DataError
 from keras_attention.quickstart.scenes import captioned_scenes
 
 NAMES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")
-
-
-@pytest.fixture
-def write(tmp_path):
-    def write(name, text):
-        data = text if isinstance(text, bytes) else text.encode()
-        path = tmp_path / name
-        path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-        return path
-
-    return write
 
 
 def draw(path):
@@ -201,7 +189,7 @@ def test_images_without_a_caption_are_information(write, images, recwarn, caplog
     with caplog.at_level("INFO", "keras_attention"):
         assert captions_of(read_captions(write("c.csv", "dog,a dog\n"), images)) == ["a dog"]
     assert not recwarn.list
-    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the folder.")
+    assert caplog.messages[-1].endswith("c.csv: 2 other images are in the directory.")
 
 
 def test_images_of_formats_that_are_not_supported_are_named(write, tmp_path, images):
@@ -236,7 +224,7 @@ def test_an_image_of_another_sub_folder_is_not_used(write, images):
         ("c.csv", "", "c.csv contains no captions"),
         ("c.csv", "image,caption\n", "c.csv contains no captions"),
         ("c.csv", "dog,\n", "c.csv contains no captions; expected at least one"),
-        ("c.csv", "dog,a dog\nx,a\ny,b\n", "no image in .* for 2 of 3 captions: x, y. Expected names relative"),
+        ("c.csv", "dog,a dog\nx,a\ny,b\n", "no image in .* for 2 of 3 captions: x, y. Expected one for at least half"),
         ("c.csv", "\nimage,title\ndog,a dog\n", r"c.csv, line 2: 2 columns, image, title; expected a header"),
         ("c.csv", "a,b,c\n", "line 1: 3 columns, a, b, c; expected a header with the column image"),
         ("c.csv", "just words\n", "line 1: 1 column, just words; expected"),
@@ -268,9 +256,9 @@ def test_quotes_in_tab_separated_files_are_literal(write, images):
 
 def test_invalid_folders_are_an_error(write, tmp_path, images):
     path = write("c.csv", ALL)
-    with pytest.raises(DataError, match="only names images; pass the folder"):
+    with pytest.raises(DataError, match="only names images; pass the directory"):
         read_captions(path)
-    with pytest.raises(DataError, match=r"There is no folder .*nowhere"):
+    with pytest.raises(DataError, match=r"There is no directory .*nowhere"):
         read_captions(path, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"empty contains no images; expected files that end in .jpg"):

@@ -145,12 +145,17 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
         "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
-    one = run("complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, stdin=b"to be\nthat\n")
-    two = run(
-        "complete", out / "model.keras", "--max-new-tokens", 9, "--seed", 5, "--batch-size", 1, stdin=b"to be\nthat\n"
-    )
-    assert one == two
-    assert [line[:2] for line in one[1].splitlines()] == ["to", "th"]
+
+    def sample(*options, lines=b"to be\nthat\n"):
+        code, printed, err = run("complete", out / "model.keras", "--max-new-tokens", 9, *options, stdin=lines)
+        assert code == 0, err
+        return printed.splitlines()
+
+    assert [line[:2] for line in sample("--seed", 5)] == ["to", "th"]
+    assert sample("--seed", 5) == sample("--seed", 5, "--batch-size", 1)
+    # Line i has the seed --seed + i, modulo 2^32.
+    expected = sample("--seed", 2**32 - 1, lines=b"to be\n") + sample("--seed", 0, lines=b"that\n")
+    assert sample("--seed", 2**32 - 1) == sample("--seed", 2**32 - 1, "--batch-size", 1) == expected
     beam = ["--max-new-tokens", 9, "--num-beams", 3, "--length-penalty", 1]
     assert run("complete", out / "model.keras", *beam, stdin=b"to be\n")[0] == 0
     assert run("evaluate", out / "model.keras", tmp_path / "x.txt")[1].startswith("perplexity ")
@@ -275,15 +280,17 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
     images = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
     code, text, err = run("caption", out / "model.keras", *images, "--num-beams", 3, "--plot", tmp_path / "plots")
-    assert (code, len(text.splitlines()), text.splitlines()[1]) == (0, 3, "")
+    assert (code, len(text.splitlines()), text.splitlines()[1]) == (1, 3, "")
+    assert "Error: 1 of 3 images cannot be read; see above." in err
     assert "; expected a JPEG, PNG, GIF, BMP or WebP. Convert it" in err
     rows = "".join(f"{image}\ta red circle\n" for image in [*images, photos / "no.png"]) + "\n"
     code, text_3, err = run("score", out / "model.keras", stdin=rows.encode())
-    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (0, [True, False, True, False, False])
+    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (1, [True, False, True, False, False])
+    assert "Error: 2 of 4 images cannot be read" in err
     assert ("; expected a JPEG" in err, "no.png does not exist" in err) == (True, True)
     again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
     code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
-    assert (code, len(text_2.splitlines()), "no.png does not exist" in err) == (1, 4, True)
+    assert (code, len(text_2.splitlines()), "2 of 4 images cannot be read" in err) == (1, 4, True)
     assert len(list((tmp_path / "plots").glob("*.png"))) == 3
     tuned, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
     options = (*options, "--set", "coordinate_features=true")
@@ -310,7 +317,9 @@ def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_
 @pytest.mark.usefixtures("short_searches")
 def test_a_frozen_encoder_encodes_each_image_once(run, photos, tmp_path):
     out, captions = tmp_path / "run", photos / "captions.csv"
-    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", "none", "--set", "image_size=32"]
+    weights = tmp_path / "w.weights.h5"
+    ka.layers.ImageEncoder("mobilenet_0.25", 32).network.save_weights(weights)
+    encoder = ["--image-encoder", "mobilenet_0.25", "--image-encoder-weights", weights, "--set", "image_size=32"]
     options = [*SMALL, *encoder, "--epochs", 1]
     code, _, err = run("train", "captioner", "--images", photos, "--train", captions, "--out", out, *options)
     assert code == 0, err

@@ -1,6 +1,6 @@
 """The command line: every mistake is an error of one line and writes no files."""
 
-import gzip
+import shlex
 import shutil
 import zipfile
 
@@ -8,7 +8,7 @@ import keras
 import pytest
 from command_line import TINY, model, pairs, run, served
 
-from keras_attention.cli.lines import write_lines
+from keras_attention.cli.lines import check_source
 
 __all__ = ["model", "pairs", "run", "served"]  # fixtures
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
@@ -51,8 +51,8 @@ def folder(tmp_path, model):
 
 _CAPTIONER = ["train", "captioner", "--out", "{}/r", "--image-encoder", "small_cnn", "--vocabulary-size", "71"]
 MISTAKES = [
-    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the folder that contains them"),
-    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no folder"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv"], "pass the directory that contains them"),
+    ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/nowhere"], "There is no directory"),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/folder"], "contains no images"),
     ([*_CAPTIONER, "--captions", "{}/other.csv", "--images", "{}/bad"], "for 2 of 2 captions: "),
     ([*_CAPTIONER, "--captions", "{}/bad.csv", "--images", "{}/bad"], "3 of 3 images cannot be read"),
@@ -130,7 +130,7 @@ MISTAKES = [
     (["train", "translator", "--out", "{}/damaged", "--resume"], "run.json is damaged"),
     (["evaluate", "{model}", "{}/empty.tsv"], "contains no examples"),
     (["evaluate", "{model}", "{pairs}", "--plot", "{}/bleu.xyz"], "does not have the suffix of a figure"),
-    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no folder"),
+    (["evaluate", "{model}", "{pairs}", "--plot", "{}/nowhere/bleu.png"], "There is no directory"),
     ([*_CAPTIONER[:4], "--captions", "x", "--images", "x", "--init", "x", "--self-critical",
       "--average-checkpoints", "2", "--valid", "none"],
      "--average-checkpoints needs a validation metric"),
@@ -142,7 +142,11 @@ MISTAKES = [
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--image-encoder-weights", "imagenet"],
      "no ImageNet weights for small_cnn"),
     ([*_CAPTIONER, "--captions", "x", "--images", "x", "--freeze"], "the small_cnn is not trained yet"),
-    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a folder; expected a file"),
+    (["train", "captioner", "--captions", "x", "--image-encoder-weights", "none", "--out", "{}/r"],
+     "is frozen, so its weights would stay random. Choose --image-encoder small_cnn"),
+    (["train", "captioner", "--captions", "x", "--image-encoder-weights", "none", "--set", "fine_tune_from=all",
+      "--freeze", "--out", "{}/r"], "so its weights would stay random"),
+    (["train", "translator", "--train", "{}/folder", "--out", "{}/r"], "is a directory; expected a file"),
     (["train", "translator", "--train", "{pairs}", "--init", "{}/no.keras", "--out", "{}/r"], "there is no model"),
     (["train", "translator", "--train", "{pairs}", "--out", "{pairs}/r"], "cannot be read or written: Not a directory"),
     (["export", "{model}", "{pairs}/r"], "cannot be read or written: Not a directory"),
@@ -176,21 +180,32 @@ def test_a_mistake_is_an_error_of_one_line(run, folder, pairs, model, served, ar
     assert not (folder / "r").exists()  # so that the corrected command can run
 
 
-@pytest.mark.parametrize(
-    ("name", "tabs"), [("a.csv", 1), ("a.jsonl", 0), ("a.conllu", 0), ("a.tsv", 0), ("a.csv.gz", 0)]
-)
-def test_a_table_that_is_read_as_lines_has_a_warning(tmp_path, name, tabs):
-    data = b"one,two\n"
-    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
-    with pytest.warns(UserWarning, match=f"{name} is read as plain text, one text per line.*evaluate` reads tables"):
-        write_lines(str(tmp_path / name), lambda lines, _: lines, bool(tabs))
+TABLES = {  # a file that is no lines of text -> its content, and its texts
+    "a.csv": ('review,label\n"a fine\nfilm",good\ndull,bad\n', ["a fine film", "dull"]),
+    "a b.CSV.gz": ("review\nfine\n", ["fine"]),
+    "a.tsv": ("review\tlabel\na fine film\tgood\n", ["a fine film"]),
+    "a.jsonl": ('{"review": "a fine film"}\n', ["a fine film"]),
+    "a.conll": ("we\tPRON\neat\tVERB\n\nthey\tPRON\n", ["we eat", "they"]),
+    "a.conllu": ("1\tdel\t_\tX" + "\t_" * 6 + "\n", ["del"]),
+}
 
 
-def test_lines_of_text_have_no_warning(tmp_path, recwarn):
-    for name, tabs in (("a.txt", False), ("a.tsv", True), ("a", False)):
-        (tmp_path / name).write_text("one\ttwo\n")
-        write_lines(str(tmp_path / name), lambda lines, _: lines, tabs)
-    assert not recwarn.list
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_is_refused_with_the_command_that_writes_its_texts(write, capsys, name):
+    text, expected = TABLES[name]
+    path = str(write(name, text))
+    with pytest.raises(ValueError, match="expected a text file with one text per line") as caught:
+        check_source(None, path, tabs=name == "a.csv")
+    command = shlex.split(str(caught.value).partition(" column: ")[2])
+    assert (command[:2], command[3:]) == (["python", "-c"], [">", "texts.txt"])
+    exec(command[2].replace("COLUMN", "review"), {})
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_lines_of_text_are_not_refused(write):
+    for name, tabs in (("a.txt", False), ("a.tsv", True), ("a.csv.txt", False)):
+        check_source(None, str(write(name, "one\ttwo\n")), tabs)
+    check_source(None, None, tabs=False)
 
 
 @pytest.mark.parametrize(
@@ -210,4 +225,4 @@ def test_an_impossible_value_of_an_option_is_a_usage_error(run, model, options, 
 def test_an_impossible_value_of_a_training_option_is_a_usage_error(run, tmp_path):
     code, _, err = run("train", "translator", "--train", "x.tsv", "--out", tmp_path / "r", "--epochs", "0")
     assert (code, (tmp_path / "r").exists()) == (2, False)
-    assert "--epochs is 0; expected a finite number above 0" in err
+    assert "--epochs is 0; expected a positive integer" in err

@@ -1,11 +1,12 @@
-"""Every check for every model of `conformance.py`."""
+"""Every check for every model of `model_rows.py`."""
 
 import functools
 
 import keras
 import numpy as np
 import pytest
-from conformance import MODELS, TRACED, WRITTEN, arrays, batch_for, compiled
+from backends import arrays, compiled
+from model_rows import MODELS, TRACED, WRITTEN, batch_for, randomize
 
 import keras_attention as ka
 from keras_attention import layers
@@ -27,13 +28,6 @@ models = pytest.mark.parametrize("row", params(ROWS))
 WRITES = ("translate", "complete", "caption")
 EXPORTED = [row for row in ROWS if row.is_unique and row.export in (WRITTEN, TRACED)]
 decoders = pytest.mark.parametrize("row", params(row for row in ROWS if row.predict_method in WRITES))
-
-
-def randomize(model, scale: float = 0.5) -> None:
-    rng = np.random.default_rng(11)
-    drawn = [w + rng.normal(0, scale, w.shape).astype(w.dtype) for w in model.get_weights()]
-    variances = ["moving_variance" in weight.path for weight in model.weights]
-    model.set_weights([np.abs(w) if positive else w for w, positive in zip(drawn, variances, strict=True)])
 
 
 @pytest.fixture

@@ -28,7 +28,11 @@ ERRORS = [
     ("g", TAGGED[:1] * 9, "All 9 training examples have the input 'we eat0'"),
     ("i", [image(e, "a dog") for e in IMAGES], "All 10 training examples have the caption 'a dog'"),
     ("lm", ["to be"] * 5, "All 5 training examples have the input 'to be'"),
-    ("t", [(source, " ") for source, _ in PAIRS], "Every target, label or tag is empty, of 11; expected text"),
+    (
+        "t",
+        [(source, " ") for source, _ in PAIRS],
+        "The target, label or tag of all 11 examples is empty; expected text",
+    ),
 ]
 WARNINGS = [
     ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; a few hundred are needed."),

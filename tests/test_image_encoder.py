@@ -11,8 +11,8 @@ from keras import ops
 
 import keras_attention as ka
 from keras_attention.layers import ImageEncoder
+from keras_attention.layers.image_networks import make_network
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
-from keras_attention.layers.vision import make_network
 from keras_attention.models.network.vision_weights import load_image_encoder_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))

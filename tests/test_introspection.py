@@ -6,7 +6,7 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.models.prediction import introspection
+from keras_attention.prediction import introspection
 
 SIZES = {"width": 14, "num_heads": 7, "num_layers": 2, "intermediate_dim": 11}
 TEXTS = ["we eat bread", "they drink cold water", "we"]

@@ -14,9 +14,9 @@ import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.generation.constraints import constrained_log_probs
-from keras_attention.layers.vision import make_network
-from keras_attention.models.prediction.run_batches import compiled_function
+from keras_attention.layers.image_networks import make_network
 from keras_attention.models.task import Task
+from keras_attention.prediction.run_batches import compiled_function
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
 TEXTS, LABELS = ["we eat", "they drink", "we drink water"], ["yes", "no", "yes"]

@@ -1,4 +1,4 @@
-"""Every layer of `conformance.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantization."""
+"""Every layer of `layer_rows.py` works with Keras: masks, specs, copies, dtypes, LoRA and quantization."""
 
 import copy
 import functools
@@ -8,7 +8,8 @@ import pickle
 import keras
 import numpy as np
 import pytest
-from conformance import LAYERS, arrays
+from backends import arrays
+from layer_rows import LAYERS
 
 rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
 

@@ -7,7 +7,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.data.alignment import align_tokens
-from keras_attention.models.network import lexical_initialization
+from keras_attention.models.network import initial_embeddings
 
 SOURCES = [[5, 7], [5], [11, 5, 5], [], [7, 13]]
 TARGETS = [[3, 2], [2], [2, 17, 2], [3], [17, 3]]
@@ -73,8 +73,8 @@ def test_attention_reads_the_embedding_of_each_source_token():
 def test_the_pairs_of_a_sorted_file_are_sampled(monkeypatch):
     """Of 200 pairs that are sorted, 20 are aligned: some have the words of the beginning, and some those of the end."""
     aligned = []
-    monkeypatch.setattr(lexical_initialization, "MAX_PAIRS", 20)
-    monkeypatch.setattr(lexical_initialization, "align_tokens", lambda *ids: aligned.append(ids) or align_tokens(*ids))
+    monkeypatch.setattr(initial_embeddings, "MAX_PAIRS", 20)
+    monkeypatch.setattr(initial_embeddings, "align_tokens", lambda *ids: aligned.append(ids) or align_tokens(*ids))
     pairs = sorted([("eat bread", "comer pan"), ("drink milk", "beber leche")] * 100)
     ka.Translator.from_examples(pairs, tokenizer_kind="words", units=10, embedding_dim=7)
     sources, targets = aligned[0]

@@ -32,7 +32,7 @@ def count_operations(model, inputs: dict, strategy) -> int:
     """Trace a search as an export does, with unknown batch and length, and count the operations of a step."""
 
     def search(inputs, **arguments):
-        return decode(model, inputs, strategy.suppressing([0, 3]), end_id=2, **arguments)
+        return decode(model, inputs, dataclasses.replace(strategy, suppress_tokens=(0, 3)), end_id=2, **arguments)
 
     def spec(rank, dtype="int32"):
         return tf.TensorSpec([None] * rank, dtype)

@@ -6,15 +6,10 @@ import pytest
 from permuted import B, D, H, M, P, S, V, array, batch, make_model, make_rng, make_stack, normal, randomize
 
 import keras_attention as ka
-from keras_attention.layers import (
-    InputEmbedding,
-    RelativeAttention,
-    RelativeTransformer,
-    TransformerBlock,
-    gather_last,
-    relative_shift,
-)
+from keras_attention.layers import InputEmbedding, RelativeAttention, RelativeTransformer, TransformerBlock
 from keras_attention.layers.decoding.cache import finish_chunk, gather_beams, repeat_beams
+from keras_attention.layers.relative import relative_shift
+from keras_attention.layers.two_stream import gather_last
 
 # Distances
 
@@ -80,8 +75,6 @@ def test_outputs_depend_only_on_distances():
 def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
-    with pytest.raises(ValueError, match="positive"):
-        RelativeAttention(0, 3)
     with pytest.raises(ValueError, match="even width"):
         RelativeAttention(1, 3)(normal(B, S, 3))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):

@@ -9,7 +9,7 @@ import keras_attention as ka
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.data.tokenizer_rules import pieces_to_bytes
 from keras_attention.data.tokenizers import decode_ids
-from keras_attention.models.prediction.detokenizer import Detokenizer
+from keras_attention.prediction.detokenizer import Detokenizer
 
 STOP = ("e", "we", " co", "an. c", "ñ")
 

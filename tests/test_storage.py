@@ -1,4 +1,4 @@
-"""URLs of other file systems are refused everywhere, and nothing is written to a local folder of that name."""
+"""Files are written completely or not at all, and URLs of other file systems are refused everywhere."""
 
 import pathlib
 
@@ -9,10 +9,11 @@ import keras_attention as ka
 from keras_attention.cli.train import default_options
 from keras_attention.cli.training_run import run_training
 from keras_attention.data.region_cache import cached_regions
-from keras_attention.serving.export import export
 from keras_attention.storage import atomic_directory, atomic_write, local_path, write_text
 
 URL = "gs://bucket/folder"
+
+
 TRANSLATOR = {**default_options("translator"), "train_files": ["a.tsv"]}
 
 
@@ -41,14 +42,14 @@ def enter(directory):
         lambda url: cached_regions([b"image"], np.asarray, "", url, 5),
         lambda url: ka.visualize.check_figure_path(f"{url}/a.png"),
         lambda url: ka.train(None, [], url),
-        lambda url: export(None, url),
+        lambda url: ka.models.Task.export(None, url),
         lambda url: run_training(ka.Translator, TRANSLATOR, url),
     ],
 )
 @pytest.mark.parametrize("url", [URL, pathlib.Path(URL), "s3://bucket", "hdfs://host/run", "https://host/a.tsv"])
 def test_a_url_is_not_a_local_path(use, url, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or folder of this machine"):
+    with pytest.raises(ValueError, match=r":/.* is not a local path; expected a file or directory of this machine"):
         use(url)
     assert not list(tmp_path.iterdir())
 
@@ -69,3 +70,33 @@ def test_the_home_directory_is_not_a_folder_called_tilde(tmp_path, monkeypatch, 
     assert ka.load("~/t.keras").config == translator.config
     assert ka.data.read_lines("~/a.txt") + ka.data.read_lines("~notes.txt") == ["one", "we eat"]
     assert not (tmp_path / "~").exists()
+
+
+def test_a_file_is_written_completely_or_not_at_all(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("the old one")
+
+    def fail(name):
+        with open(name, "w") as file:
+            file.write("half of the new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        atomic_write(path, fail)
+    assert path.read_text() == "the old one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
+    def fill(path, broken):
+        with atomic_directory(path) as partial:
+            (partial / "a.txt").write_text("half")
+            if broken:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(tmp_path / "1", broken=True)
+    assert not list(tmp_path.iterdir())
+    fill(tmp_path / "1", broken=False)
+    assert (tmp_path / "1" / "a.txt").read_text() == "half"
+    assert list(tmp_path.iterdir()) == [tmp_path / "1"]

@@ -14,7 +14,7 @@ from fake_tokenizer import MARIAN, PLAIN, XLNET
 import keras_attention as ka
 from keras_attention.data import TextReader
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.prediction.encoded_inputs import EncodedTexts
+from keras_attention.prediction.encoded_inputs import EncodedTexts
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", "data")) / "tokenizers"
 needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
@@ -147,7 +147,7 @@ def test_the_graph_classifies_pairs_like_python(num_segments):
 
 @pytest.mark.parametrize("texts", [[("a", "b", "c")], [("a", 3)], [None], ["a", ("a",)]])
 def test_other_tuples_than_pairs_are_an_error(texts):
-    from keras_attention.models.prediction.encoded_inputs import check_texts
+    from keras_attention.prediction.encoded_inputs import check_texts
 
     with pytest.raises(TypeError, match="expected a string or a pair of strings"):
         check_texts(texts, pairs=True)

@@ -1,7 +1,9 @@
-"""The tokenizer of BLEU fits the script of the references."""
+"""BLEU by hand, by length, and with the tokenizer that fits the script of the references."""
 
 import importlib.util
+import math
 
+import numpy as np
 import pytest
 import sacrebleu
 
@@ -69,3 +71,37 @@ def test_evaluate_takes_the_tokenizer():
 def test_a_score_of_texts_with_a_space_before_the_period_writes_no_message(caplog):
     evaluate_texts(100 * ["a dog runs ."], 100 * ["a dog runs ."])
     assert not caplog.records
+
+
+def test_bleu_by_hand():
+    """One sentence without a brevity penalty: the modified precisions are 6/7, 4/6, 3/5 and 2/4."""
+    hypothesis, reference = "the cat sat on the red mat", "the cat sat on the blue mat"
+    expected = 100 * math.exp(sum(map(math.log, (6 / 7, 4 / 6, 3 / 5, 2 / 4))) / 4)
+    scores = evaluate_texts([hypothesis], [reference])
+    np.testing.assert_allclose(scores.bleu, expected, rtol=1e-4)
+    assert "tok:13a" in scores.bleu_signature
+    assert "case:mixed" in scores.bleu_signature
+
+
+def test_scores_are_case_sensitive_unless_lowercase_is_true():
+    hypothesis, reference = ["We Eat Fresh Bread Today"], ["we eat fresh bread today"]
+    assert evaluate_texts(hypothesis, reference).bleu < 1
+    np.testing.assert_allclose(evaluate_texts(hypothesis, reference, lowercase=True).bleu, 100)
+
+
+def test_scores_by_length_counts_words():
+    sources = ["a b c", "a b c d e f g h i", "x y"]
+    bins = evaluate_by_length(sources, ["same words in here"] * 3, ["same words in here"] * 3, edges=(3, 9))
+    assert {name: count for name, (count, _) in bins.items()} == {"1-2": 1, "3-8": 1, "9+": 1}
+
+
+@pytest.mark.parametrize(
+    ("translations", "references", "message"),
+    [
+        (["a"], [], "translations is 1 and that of references 0"),
+        (["a b", "c"], [["a b"], []], "Line 2 has no reference"),
+    ],
+)
+def test_a_translation_without_a_reference_is_an_error(translations, references, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate_texts(translations, references)

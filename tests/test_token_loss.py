@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conformance import compiled
+from backends import compiled
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity

@@ -90,7 +90,7 @@ def test_training_is_deterministic():
     [
         ((["a text"], "sentencpiece"), "`kind` is 'sentencpiece'; expected one of sentencepiece"),
         ((["", "  "], "bpe"), "every line is empty"),
-        ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8, too small"),
+        ((["abcdefghijklmnop"], "sentencepiece", 8), "`vocabulary_size` is 8; expected at least"),
     ],
 )
 def test_invalid_arguments_are_errors(arguments, message):
@@ -141,7 +141,7 @@ def test_a_round_trip_keeps_a_text(kind):
 def test_nfkc_is_a_choice():
     tokenizer = train_tokenizer(["10³ m²", "10 m\n2 3"] * 2, "bpe", 30, normalization="nfkc")
     assert decode_ids(tokenizer, encode_texts(tokenizer, ["10³\nm²"])[0]) == "103\nm2"
-    with pytest.raises(ValueError, match="`normalization` is 'nfkc', but characters keep the text"):
+    with pytest.raises(ValueError, match="`normalization` is 'nfkc', but the kind 'characters' keeps the text"):
         train_tokenizer(["a"], "characters", normalization="nfkc")
     with pytest.raises(ValueError, match="expected one of identity, nfkc"):
         train_tokenizer(["a"], normalization="nfd")

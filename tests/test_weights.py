@@ -24,7 +24,7 @@ from foreign import (
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.models.prediction import introspection
+from keras_attention.prediction import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
 __all__ = ["saved"]  # a fixture

@@ -12,7 +12,7 @@ import pytest
 from permuted import B, H, M, S, V, array, batch, make_model, make_rng
 
 import keras_attention as ka
-from keras_attention.models.prediction.run_batches import compiled_function
+from keras_attention.prediction.run_batches import compiled_function
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.attributes import make_config, read_config
 from keras_attention.weights.convert import load_arrays

@@ -14,8 +14,8 @@ import warnings
 
 import click
 
-from keras_attention import __version__
 from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, say, show_error, show_warning, with_flags
+from keras_attention.version import __version__
 
 _COMMANDS = {
     "quickstart": "quickstart.run",

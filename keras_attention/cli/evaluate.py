@@ -37,9 +37,11 @@ _PARAMETERS = [
         metavar="FILE",
         tasks=["captioner"],
         group="Data",
-        help="file of images and reference captions, instead of FILES.",
+        help="file with the names of images and their reference captions, instead of FILES.",
     ),
-    Option("--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory of the images."),
+    Option(
+        "--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory that contains the images."
+    ),
     *reading_options("Data"),
     Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
     *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"], group="Metrics"),
@@ -71,9 +73,19 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    FILES is one file in a format that `train` reads, or two text files, sources and references, with one sentence per
-    line. The metrics depend on the task: BLEU and chrF, caption metrics, perplexity or accuracy. The default search is
-    greedy.
+    MODEL is a .keras file or the directory of an export. FILES is one file in a format that train reads, or two text
+    files with one sentence per line: sources and references. The metrics of the tasks:
+
+    \b
+    translator   BLEU, chrF
+    captioner    BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr
+    classifier   accuracy
+    tagger       accuracy; for tags such as B-PER also F1 of entities
+    lm           perplexity and loss per token
+    mlm, plm     loss per token, accuracy of the predicted tokens
+
+    A translator or captioner uses greedy search; with --num-beams it uses beam search. The search of an
+    export was set when it was exported.
     """
     files = (*files, captions) if captions else files
     if not files:

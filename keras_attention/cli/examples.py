@@ -11,9 +11,9 @@ import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import Option, drop_unset
 from keras_attention.cli.terminal import say
-from keras_attention.presets import TASKS
+from keras_attention.task_specs import TASK_SPECS
 
-_WITH_COLUMNS = [name for name in TASKS if name != "tagger"]
+_WITH_COLUMNS = [name for name in TASK_SPECS if name != "tagger"]
 _MAX_SHOWN = 30  # labels in the list
 
 
@@ -32,11 +32,12 @@ def reading_options(group: str) -> list[Option]:
     return [
         Option(
             "--columns",
-            metavar="NAMES",
+            metavar="CONTENT=COLUMN,...",
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="column names, such as text=review,label=stars; without a header, column numbers.",
+            help="columns to read, such as text=review,label=stars: the text is in the column review, and the label in "
+            "the column stars; without a header, write column numbers.",
         ),
         Option(
             "--tag-column",
@@ -44,7 +45,7 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="column number of the tag.  [default: 4 for CoNLL-U, otherwise the last]",
+            help="number of the column with the tags, from 1.  [default: 4 for CoNLL-U, otherwise the last]",
         ),
     ]
 

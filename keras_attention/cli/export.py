@@ -12,8 +12,8 @@ from keras_attention.choices import PRECISIONS
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, say, show_warning
-from keras_attention.presets import TASKS
 from keras_attention.storage import atomic_write, local_path
+from keras_attention.task_specs import TASK_SPECS
 
 _EXPORT = [
     click.Argument(["model"]),
@@ -24,7 +24,7 @@ _EXPORT = [
         default=1,
         show_default=True,
         group="Output",
-        help="version number; TensorFlow Serving loads the highest.",
+        help="version number; TensorFlow Serving loads the highest one.",
     ),
     Option(
         "--huggingface", is_flag=True, group="Output", help="write a Hugging Face directory instead of a SavedModel."
@@ -35,7 +35,8 @@ _EXPORT = [
         *GENERATION,
         "replace_unknown",
         group="Decoding",
-        default_length="that of translate, caption or complete",
+        default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
+        "minus the prompt",
     ),
     Option(
         "--precision",
@@ -43,7 +44,8 @@ _EXPORT = [
         default="float32",
         show_default=True,
         group="Model",
-        help="dtype of large weight matrices; int8 is the fastest and needs x86; outputs may differ slightly.",
+        help="dtype of large weight matrices; int8 is the fastest and needs an x86 processor; outputs may differ "
+        "slightly.",
     ),
     Option(
         "--attention-maps",
@@ -60,8 +62,9 @@ def export(
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    The SavedModel is written to DIRECTORY/VERSION/. The default search is sampling for a
-    language model, and greedy search for a translator or captioner.
+    The SavedModel is written to DIRECTORY/VERSION/. It takes texts or encoded images, and contains the tokenizer and
+    the search. The options under "Decoding" set the search; by default a language model samples, and a translator or
+    captioner uses greedy search.
     """
     loaded, search = load(model), drop_unset(search)
     if is_export(loaded):
@@ -80,12 +83,15 @@ def export(
 @click.command(cls=Command)
 @click.argument("directory")
 @click.option(
-    "--step-costs", is_flag=True, help="Also count the GPU operations and copies of one decoding step, without a GPU."
+    "--step-costs",
+    is_flag=True,
+    help="Also count the operations of one decoding step on a GPU, and its copies between GPU and host; needs no GPU.",
 )
 def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
 
-    DIRECTORY contains the SavedModel, such as serving/translator/1.
+    DIRECTORY contains the SavedModel, such as serving/translator/1. The command lists its signatures, runs it with
+    TensorFlow's C++ loader, and lists the problems. With a problem, the exit code is 1.
     """
     report = ka.check_export(directory)
     for name, signature in report.signatures.items():
@@ -117,8 +123,12 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    The column parameters has the number of parameters of this library's model with this vocabulary, and the column
-    published the number that the authors published.
+    Some columns of the table:
+
+    \b
+    vocabulary  number of tokens for which the parameters are counted
+    parameters  number of parameters of the model in this library
+    published   number of parameters that the authors published
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -152,9 +162,9 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.argument("model")
 @click.option(
     "--task",
-    type=click.Choice(list(TASKS)),
-    help="Task of MODEL; if it differs from the task of the checkpoint, a new head is added.  [default: the "
-    "task of the checkpoint]",
+    type=click.Choice(list(TASK_SPECS)),
+    help="Task of MODEL; if it is not the task of the checkpoint, MODEL has a new head, which must be trained.  "
+    "[default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
@@ -166,7 +176,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     overrides = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}
     with native_log_hidden():
-        loaded = ka.weights.from_huggingface(directory, task=task and TASKS[task].class_name, **overrides)
+        loaded = ka.weights.from_huggingface(directory, task=task and TASK_SPECS[task].class_name, **overrides)
     if labels and not isinstance(loaded, (ka.TextClassifier, ka.TextTagger)):
         raise click.UsageError(
             f"--labels needs a new head; {directory} is a {type(loaded).__name__}. Add --task classifier or "

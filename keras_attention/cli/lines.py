@@ -8,9 +8,9 @@ import itertools
 import json
 import math
 import os
+import re
 import shlex
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -21,7 +21,11 @@ import keras_attention as ka
 from keras_attention.cli.terminal import VERBOSITY
 
 _CHUNK = 512  # the most lines that are processed together
-_TABLES = (".csv", ".json", ".jsonl", ".ndjson", ".conll", ".conllu")  # suffixes of files that are no lines of text
+# How `keras_attention.data` reads a file with one of these suffixes, which is no lines of text.
+_READERS = {
+    r"\.conllu?": "[print(*[word for word, _ in words]) for words in ka.data.read_tagged({!r})]",
+    r"\.(csv|tsv|json|jsonl|ndjson)": "[print(*t.split()) for t in ka.data.read_texts({!r}, {{'text': 'COLUMN'}})]",
+}
 
 
 def read_chunks(source: str | None) -> Iterator[list[str]]:
@@ -47,28 +51,44 @@ def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
         yield list(itertools.islice(decoded, 1))
 
 
-def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]], tabs: bool = False) -> None:
+def check_source(context: click.Context, source: str | None, tabs: bool) -> None:
+    """Check the file of texts before Keras and the model are imported and loaded, which takes seconds.
+
+    Args:
+        context: of the command.
+        source: a text file; None or "-" for standard input.
+        tabs: whether tabs separate the texts of a line, so that a TSV file is expected.
+
+    Raises:
+        FileNotFoundError: the file does not exist; it may be a text.
+        ValueError: the file is a table; the message has the command that writes its texts to a text file.
+    """
+    if source in (None, "-"):
+        return
+    if not os.path.exists(source) and " " in source:
+        command = f"{context.command_path} {shlex.quote(context.params['model'])}"
+        raise FileNotFoundError(f"There is no file {source}. For this text: echo {shlex.quote(source)} | {command}")
+    if not os.path.exists(source):
+        raise FileNotFoundError(f"There is no file {source}. Check the path; a relative one begins at {os.getcwd()}.")
+    for suffix, code in _READERS.items():
+        if re.search(rf"{suffix}(\.gz|\.bz2|\.xz)?$", source, re.I) and not (tabs and ".tsv" in source.lower()):
+            code = shlex.quote(f"import keras_attention as ka; {code.format(source)}")
+            raise ValueError(
+                f"{source} is a table or has a word per line; expected a text file with one text per line. Write the "
+                f"texts to one, where COLUMN is the name or the number of their column: python -c {code} > texts.txt"
+            )
+
+
+def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence[str]]) -> None:
     """Write one output line for each input line; draw a progress bar if only standard error is a terminal.
 
     Args:
         source: a text file; None or "-" for standard input.
         outputs: a function from lines, and the number of lines before them, to output lines.
-        tabs: whether tabs separate the texts of a line, so that a TSV file is expected.
     """
-    from keras_attention.data.lines import file_suffix  # imports Keras
     from keras_attention.training.progress import ProgressBar  # imports Keras
 
     source = None if source == "-" else source
-    tables = _TABLES if tabs else (*_TABLES, ".tsv")
-    if source is not None and file_suffix(source) in tables:
-        warnings.warn(
-            f"{source} is read as plain text, one text per line. If it is a table, write one of its columns to a text "
-            "file; `keras-attention evaluate` reads tables."
-        )
-    context = click.get_current_context(silent=True)
-    if context and source and " " in source and not os.path.exists(source):
-        command = f"{context.command_path} {shlex.quote(context.params['model'])}"
-        raise FileNotFoundError(f"There is no file {source}. For this text: echo {shlex.quote(source)} | {command}")
     done, shown = 0, not VERBOSITY.quiet and not sys.stdout.isatty()
     bar = ProgressBar(None if source is None or not shown else len(ka.data.read_lines(source)), "lines")
     for lines in read_chunks(source):

@@ -14,7 +14,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, import_keras
 from keras_attention.defaults import TRAINING_FIELDS
-from keras_attention.presets import TASKS
+from keras_attention.task_specs import TASK_SPECS
 
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
@@ -31,7 +31,7 @@ GENERATION = (
 
 def task_class(name: str) -> Any:
     """Return the class of a task, such as `ka.Translator` for `"translator"`."""
-    return getattr(ka, TASKS[name].class_name)
+    return getattr(ka, TASK_SPECS[name].class_name)
 
 
 class Option(click.Option):
@@ -108,7 +108,7 @@ def from_fields(
         default, text = defaults[name], descriptions[name]
         follows_data = not search and name in TRAINING_FIELDS
         if follows_data:
-            default, text = None, text.rstrip(".") + ".  [default: auto]"
+            default, text = None, text.rstrip(".") + ".  [default: depends on the data]"
         shows_default = search and default not in (None, ()) and hints[name] is not bool
         default_text = f"  [default: {default}]" if shows_default else ""
         if name == "num_beams":
@@ -196,7 +196,7 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
 
 def _help_of_tasks(text: str, tasks: Sequence[str]) -> str:
     """Return a help text that names its tasks, or the only task that does not have the option."""
-    others = [name for name in TASKS if name not in tasks]
+    others = [name for name in TASK_SPECS if name not in tasks]
     if tasks and len(others) > 1:
         return f"{_either(tasks).capitalize()}: {text}"
     text = text[0].upper() + text[1:]

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.lines import json_line, one_line, read_chunks, text_line, write_lines
+from keras_attention.cli.lines import check_source, json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
@@ -35,12 +35,13 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT; the score is the log-probability; with beam search, after length normalization.",
+    help="write SCORE<tab>TEXT; the score is the log-probability of the text; with beam search, it is divided by the "
+    "length penalty.",
 )
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (
     "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
-    "read from standard input."
+    "read from standard input. Tables are refused; the message says how to write their texts to a text file."
 )
 
 
@@ -50,6 +51,11 @@ class _LineCommand(Command):
     def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
         summary, _, details = inspect.cleandoc(help).partition("\n\n")
         super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Check SOURCE, import Keras, and run the command."""
+        check_source(context, context.params["source"], tabs=context.params.get("pairs", self.name == "score"))
+        return super().invoke(context)
 
 
 def _plot(name: str, example: str) -> Option:
@@ -82,8 +88,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The default search is greedy; --num-beams selects beam search. With --num-return-sequences, an output line contains
-    all translations, best first, separated by tabs; with --scores, each follows its score and a tab.
+    The search is greedy; with --num-beams it is beam search. The search of an export was set when it was exported. With
+    --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores, the
+    score of each translation and a tab are in front of it.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -126,32 +133,48 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. Without IMAGES, or with -, the paths are read from standard
-    input, one per line. The default search is greedy; --num-beams selects beam search. For an image
-    that cannot be read, an empty line and a message on standard error are written. If one of IMAGES is missing, the
-    exit code is 1.
+    MODEL is a .keras file or the directory of an export. IMAGES are files; without them, or with -, their names are
+    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. The search of an
+    export was set when it was exported. The output line of an image that cannot be read is empty, and a message is
+    written to standard error; the exit code is then 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
     several = returns_several(loaded, options)
-    plots, missing = _Plots(plot, plot_caption) if plot is not None else None, 0
+    plots, counts = _Plots(plot, plot_caption) if plot is not None else None, _ImageCounts()
     images = () if images == ("-",) else images
     chunks = (images[begin : begin + 512] for begin in range(0, len(images), 512))
     for paths in chunks if images else read_chunks(None):
-        readable = [_can_be_opened(path) for path in paths]
-        missing += readable.count(False)
-        opened = [path if ok else b"" for path, ok in zip(paths, readable, strict=True)]
+        opened = [path if _can_be_opened(path) else b"" for path in paths]
         for path, result in zip(paths, loaded.caption(opened, **options), strict=True):
-            if path and not result.valid:
-                click.echo(f"{path} {_problem(path)}", err=True)
+            counts.add(path, result.valid)
             if as_json or attention:
                 click.echo(json_line(result, attention, several, image=path))
             else:
                 click.echo(text_line(result, "text", scores and result.valid))
             if plots is not None and result.valid:
                 plots.write(pathlib.Path(path).name, result, path)
-    if missing and images:
-        raise click.ClickException(f"Cannot open {missing} of {len(images)} image{'s' * (len(images) != 1)}.")
+    counts.check()
+
+
+class _ImageCounts:
+    """The number of images, and of those that cannot be read, each with a message."""
+
+    def __init__(self) -> None:
+        self.images = self.unreadable = 0
+
+    def add(self, path: str, is_valid: bool) -> None:
+        """Count an image, and write why it cannot be read; an empty line has no image."""
+        self.images += bool(path)
+        if path and not is_valid:
+            self.unreadable += 1
+            click.echo(f"{path} {_problem(path)}", err=True)
+
+    def check(self) -> None:
+        """Raise a `click.ClickException` if an image cannot be read, so that the exit code is 1."""
+        if self.unreadable:
+            images = f"image{'s' * (self.images != 1)}"
+            raise click.ClickException(f"{self.unreadable} of {self.images} {images} cannot be read; see above.")
 
 
 def _can_be_opened(path: str) -> bool:
@@ -216,9 +239,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The default search is sampling; --num-beams selects beam search. Newlines are printed as \\n. With
-    --num-return-sequences, an output line contains all texts, best first, separated by tabs; with --scores, each
-    follows its score and a tab.
+    The next tokens are sampled; with --num-beams, they are found by beam search. The search of an export was set when
+    it was exported. A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
+    texts, best first, separated by tabs; with --scores, the score of each text and a tab are in front of it.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -245,7 +268,7 @@ def classify(
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    --json writes the probabilities of all labels.
+    An output line is the most probable label; with --json, it has the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
@@ -256,7 +279,7 @@ def classify(
             return [text_line(result, "label", scores) for result in results]
         return [json_line(r, attention, probabilities=dict(zip(labels, r.probabilities, strict=True))) for r in results]
 
-    write_lines(source, outputs, tabs=pairs)
+    write_lines(source, outputs)
 
 
 def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -275,7 +298,11 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Tag the words of each line of SOURCE with MODEL."""
+    """Tag the words of each line of SOURCE with MODEL.
+
+    Only white space separates the words of a line: put a space before punctuation. Spaces separate the tags of the
+    output line.
+    """
     loaded = load_for("tag", model)
 
     def outputs(lines: list[str], done: int) -> list[str]:
@@ -286,7 +313,10 @@ def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
 
 
 _CANDIDATES = Option(
-    "--candidates", type=click.IntRange(1, 5), metavar="N", help="print the top N candidates of each mask."
+    "--candidates",
+    type=click.IntRange(1, 5),
+    metavar="N",
+    help="print the N most probable tokens of each mask instead of the text.",
 )
 
 
@@ -294,7 +324,9 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Fill the masks in each line of SOURCE with MODEL.
 
-    The mask is [MASK] for a WordPiece tokenizer and <mask> for all other tokenizers.
+    A mask is written as [MASK] for a model with a WordPiece tokenizer, and as <mask> for any other model. An output
+    line is the text with the most probable tokens; with --candidates, it is TOKEN:PROBABILITY for each candidate, with
+    a tab between the masks.
     """
     loaded = load_for("fill", model)
 
@@ -320,20 +352,22 @@ def _candidates(result: Any, count: int) -> str:
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
-    """Print the log-probability of each line of SOURCE, in nats.
+    """Print log-probabilities of texts, translations or captions.
 
-    The format of a line depends on MODEL:
+    Each line of SOURCE has this format, and its output line is this log-probability in nats:
 
     \b
-    lm          TEXT
-    translator  TEXT<tab>TRANSLATION
-    captioner   IMAGE<tab>CAPTION
+    language model  TEXT                  log p(TEXT)
+    translator      TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
+    captioner       IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
 
-    An image that cannot be read gives an empty line and a message on standard error.
+    IMAGE is the name of a file. If it cannot be read, the output line is empty, a message is written to standard error,
+    and the exit code is 1. Masked and permutation language models, classifiers and taggers have no such probability.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)
     names = {"translate": ("source", "target"), "caption": ("image", "target")}.get(method_of(loaded), ("text",))
+    counts = _ImageCounts()
 
     def outputs(lines: list[str], done: int) -> list[str]:
         rows = _split_columns(lines, done, names)
@@ -343,11 +377,12 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
             first = [path if _can_be_opened(path) else b"" for path in first]
         values = scorer(first, *([row[i] for row in rows] for i in range(1, len(names))), batch_size=batch_size)
         for row, value in zip(rows, values, strict=True):
-            if is_image and math.isnan(value) and row[0]:
-                click.echo(f"{row[0]} {_problem(row[0])}", err=True)
+            if is_image:
+                counts.add(row[0], not math.isnan(value))
         if not as_json:
             return ["" if is_image and math.isnan(value) else f"{value:.4f}" for value in values]
         objects = (dict(zip(names, row, strict=True)) for row in rows)
         return [json_line(None, **each, score=value) for each, value in zip(objects, values, strict=True)]
 
-    write_lines(source, outputs, tabs=len(names) > 1)
+    write_lines(source, outputs)
+    counts.check()

@@ -16,13 +16,15 @@ from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
 from keras_attention.cli.terminal import Stopped
-from keras_attention.presets import TASKS
 from keras_attention.storage import local_path
+from keras_attention.task_specs import TASK_SPECS
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
-_PRESETS = ", ".join(f"{defaults.preset} ({name})" for name, defaults in TASKS.items())
+_PRESETS = ", ".join(f"{spec.default_preset} ({name})" for name, spec in TASK_SPECS.items())
 _TOKENIZERS = ", ".join(
-    f"{defaults.tokenizer} ({defaults.preset})" for defaults in TASKS.values() if defaults.tokenizer != "sentencepiece"
+    f"{spec.default_tokenizer} ({spec.default_preset})"
+    for spec in TASK_SPECS.values()
+    if spec.default_tokenizer != "sentencepiece"
 )
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
@@ -53,8 +55,8 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in the format of --train; selects the best model; --valid none turns validation off.  "
-        "[default: a tenth of the training examples]",
+        help="validation file in a format of --train, with which the best epoch is selected; --valid none turns "
+        "validation off.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
@@ -66,40 +68,47 @@ _DATA = [
     _tokenizer(
         "--vocabulary-size",
         type=click.IntRange(8),
-        help="vocabulary size of each tokenizer.  [default: auto]",
+        help="number of tokens in the vocabulary of each tokenizer.  [default: depends on the data]",
     ),
     _tokenizer("--lowercase", is_flag=True, help="convert texts to lower case."),
     _tokenizer(
         "--normalization",
         type=click.Choice(NORMALIZATIONS),
-        help="Unicode normalization: identity (none) or nfkc.  [default: identity]",
+        help="Unicode normalization of texts: identity (none) or nfkc.  [default: identity]",
     ),
-    _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory of the training images."),
+    _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory that contains the training images."),
     _image(
         "--valid-images",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory of the validation images.  [default: --images]",
+        help="directory that contains the validation images.  [default: --images]",
     ),
     _image(
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="captions per image in a batch.  [default: 1 with a region cache, otherwise the number of captions that "
-        "most images have]",
+        help="number of captions of the same image in a batch; the image is encoded once for all of them.  [default: "
+        "1 with a region cache; without one, the most frequent number of captions of an image]",
     ),
-    _image("--augment", is_flag=True, tasks=_CAPTIONER, help="augment the images; turns the region cache off."),
+    _image(
+        "--augment",
+        is_flag=True,
+        tasks=_CAPTIONER,
+        help="crop the training images at random, and change their contrast and brightness; turns the region cache "
+        "off.",
+    ),
     _image(
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="flip images horizontally at random; do not use if captions contain left or right.",
+        help="mirror training images at random; do not use it if captions contain left or right.",
     ),
     _image(
         "--region-cache",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory of the region cache, which a frozen image encoder fills.  [default: OUT/region_cache]",
+        help="directory in which the outputs of a frozen image encoder are stored, so that it encodes each image only "
+        "once.  [default: OUT/region_cache]",
     ),
 ]
 _MODEL = [
@@ -109,13 +118,14 @@ _MODEL = [
         "overrides",
         multiple=True,
         metavar="NAME=VALUE",
-        help="override a config field, such as units=512; repeatable.",
+        help="new value of a field of the preset's config, such as units=512; repeatable.",
     ),
     _model(
         "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
-        help="image encoder, small_cnn or a network of keras.applications.",
+        help="network that encodes the images: small_cnn or the name of a keras.applications network.  [default: "
+        "mobilenet_v2]",
     ),
     _model(
         "--image-encoder-weights",
@@ -130,9 +140,20 @@ _MODEL = [
         help="start from this model, a .keras file or Hugging Face directory. It must have the same task; a "
         "classifier or tagger may also start from an mlm or plm.",
     ),
+    _finetuning(
+        "--pretrain",
+        "unlabelled_texts",
+        metavar="FILE",
+        multiple=True,
+        tasks=["tagger"],
+        help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
+    ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
-        "--freeze", is_flag=True, tasks=_ENCODERS, help="train only the layers after the text or image encoder."
+        "--freeze",
+        is_flag=True,
+        tasks=_ENCODERS,
+        help="keep the weights of the text or image encoder fixed, and train the layers after it.",
     ),
 ]
 _OPTIMIZATION = [
@@ -144,7 +165,9 @@ _OPTIMIZATION = [
         tasks=["classifier", "tagger"],
         help="weight each class by its inverse frequency.",
     ),
-    _optimization("--remat", is_flag=True, help="recompute blocks in the backward pass to save memory."),
+    _optimization(
+        "--remat", is_flag=True, help="recompute activations in the backward pass: needs less memory and more time."
+    ),
     _optimization(
         "--mixed-precision", type=_POLICIES, help="train with this dtype policy of Keras instead of float32."
     ),
@@ -164,7 +187,7 @@ _RUN = [
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
-_TASK = click.Argument(["task"], type=click.Choice(list(TASKS)), metavar="TASK")
+_TASK = click.Argument(["task"], type=click.Choice(list(TASK_SPECS)), metavar="TASK")
 
 
 @click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMIZATION, *_RUN])
@@ -172,8 +195,18 @@ _TASK = click.Argument(["task"], type=click.Choice(list(TASKS)), metavar="TASK")
 def train(context: click.Context, task: str, **options: Any) -> None:
     """Train a model for TASK on your files.
 
-    TASK is translator, captioner, classifier, tagger, lm (CausalLM), mlm (MaskedLM) or plm (PermutationLM). The
-    default "auto" is computed from the size of the training data. Example:
+    TASK is one of:
+
+    \b
+    translator  translates texts
+    captioner   describes images
+    classifier  assigns a label to a text, or to a pair of texts
+    tagger      assigns a tag to each word
+    lm          causal language model: continues texts
+    mlm         masked language model, such as BERT: fills masked words
+    plm         permutation language model, XLNet: continues texts
+
+    Defaults that depend on the data are chosen by the size of the training data; train prints them. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """

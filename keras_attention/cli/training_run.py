@@ -8,7 +8,7 @@ import importlib.util
 import json
 import pathlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -110,6 +110,14 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
+            init and options["unlabelled_texts"],
+            "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
+        ),
+        *(
+            (not local_path(path).exists(), f"--pretrain: there is no file {path}.")
+            for path in options["unlabelled_texts"]
+        ),
+        (
             options["lora"] and options["freeze"],
             "--lora trains the encoder and --freeze does not; choose one of the two.",
         ),
@@ -130,6 +138,7 @@ def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[An
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     small = options["image_encoder"] == "small_cnn"
+    frozen = options["freeze"] or _overrides(options["overrides"]).get("fine_tune_from") != "all"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -146,6 +155,11 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         (
             small and options["image_encoder_weights"] == "imagenet",
             "There are no ImageNet weights for small_cnn; leave out --image-encoder-weights.",
+        ),
+        (
+            options["image_encoder_weights"] == "none" and not small and frozen,
+            "--image-encoder-weights none: the image encoder is frozen, so its weights would stay random. Choose "
+            "--image-encoder small_cnn, which is trained, or add --set fine_tune_from=all and leave out --freeze.",
         ),
         (
             small and options["freeze"] and options["image_encoder_weights"] in (None, "none"),
@@ -303,8 +317,20 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
         data_size=size,
+        unlabelled_texts=_read_unlabelled(task, options["unlabelled_texts"], examples),
         **overrides,
     )
+
+
+def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
+    """Return the texts of --pretrain, and say how many words of the examples they have."""
+    texts = [text for path in paths for text in ka.data.read_texts(path)]
+    if texts:
+        known = {word for text in texts for word in text.lower().split()}
+        words = [word for text in task.data.texts(examples) for word in text.lower().split()]
+        share = sum(word in known for word in words) / max(len(words), 1)
+        say(f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
+    return texts
 
 
 def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:

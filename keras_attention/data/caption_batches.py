@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
@@ -19,7 +20,7 @@ from keras_attention.data.lines import DataError, counted
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the folder is probably wrong
+MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the directory is probably wrong
 DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
@@ -37,10 +38,10 @@ def caption_batches(
 ) -> LengthBatches:
     """Make batches for `Captioner.fit`; each caption is an example.
 
-    A batch has n captions per image, and each image is encoded once for all of them. An image with fewer captions gets
-    rows of padding. With a small n a batch has more images, and an untrained image encoder learns faster. Captions are
-    padded to a multiple of 8, so a batch mixes captions of up to eight lengths: captions of exactly one length can all
-    have the same sentence structure.
+    A batch has n captions of each of its images, and encodes each image once for all of them. If an image has fewer
+    captions, the missing rows are padding. The smaller n is, the more images are in a batch; this helps an untrained
+    image encoder. Captions are padded to a multiple of 8, so that a batch has captions of several lengths: captions of
+    equal length often have the same sentence structure.
 
     Args:
         examples: from `read_captions`.
@@ -73,8 +74,8 @@ def caption_batches(
         >>> inputs["images"].shape[1:], len(labels) // len(inputs["images"])  # captions per image
         ((32, 32, 3), 5)
     """
-    if captions_per_image is not None and captions_per_image < 1:
-        raise ValueError(f"`captions_per_image` is {captions_per_image}; expected a positive integer, or None.")
+    if captions_per_image is not None:
+        require_positive_integer("captions_per_image", captions_per_image, ", or None")
     images = image_source(examples, captioner, cache, augment, flip)
     readable = np.flatnonzero(warn_unreadable(examples, images.valid))
     reader = captioner.target_reader
@@ -127,7 +128,9 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
-        raise DataError(f"{problem}. Convert the files, or remove their captions. The first: {reason}")
+        raise DataError(
+            f"{problem}; expected at most a tenth. Convert the files, or remove their captions. The first: {reason}"
+        )
     warnings.warn(f"{problem}. {'It is' if len(bad) == 1 else 'They are'} left out. The first: {reason}", stacklevel=3)
     return valid
 
@@ -185,7 +188,8 @@ def image_source(
         )
     if augment:
         raise ValueError(
-            "`augment` changes images in each epoch, but those in a region cache cannot change. Use only one of them."
+            "`augment` changes the images in each epoch, but a region cache has the features of unchanged images. Use "
+            "only one of them."
         )
     return _CachedRegions(examples, captioner, cache, flip)
 

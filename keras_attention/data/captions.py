@@ -1,8 +1,8 @@
-"""Read images with captions, from a file and a folder of images or from TensorFlow Datasets.
+"""Read images with captions, from a file and a directory of images or from TensorFlow Datasets.
 
-A file of captions (CSV, TSV, JSONL, or the JSON of COCO or of Karpathy, each also compressed) names images in a folder.
-A data set `tfds:NAME[:SPLIT]` includes its images. Captions without an image are skipped, with one warning; images
-without a caption are not used. An invalid line is an error that names the line.
+A file of captions (CSV, TSV, JSONL, or the JSON of COCO or of Karpathy, each also compressed) names images in a
+directory. A data set `tfds:NAME[:SPLIT]` includes its images. Captions without an image are skipped, with one warning;
+images without a caption are not used. An invalid line is an error that names the line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.columns import CAPTIONS, rename_columns
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import CAPTIONS, JSON_LINES, parse_json, read_json_lines, read_rows, rename_columns
+from keras_attention.data.tables import JSON_LINES, parse_json, read_json_lines, read_rows
 from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -57,9 +58,9 @@ def read_captions(
             JSONL (`{"image": ..., "caption": ...}`, or `"captions"` with a list), COCO's `.json`, Karpathy's
             `dataset_flickr8k.json:train` (its splits are joined with `+`), or `tfds:NAME[:SPLIT]` with the features
             `image` and `captions`, `caption` or `text`.
-        images: the folder of the images; not for `tfds:`. Names in `path` are relative to this folder or to a
-            sub-folder, with or without a suffix, in any case and Unicode normal form; Flickr's `name.jpg#0` is the file
-            `name.jpg`.
+        images: the directory of the images; not for `tfds:`. Names in `path` are relative to this directory or to a
+            subdirectory. A name may lack its suffix, and may differ from the file in case and in Unicode normal form.
+            Flickr's `name.jpg#0` is the file `name.jpg`.
         columns: names of the columns or keys, such as `{"image": "photo", "caption": "title"}`; see `read_rows`.
 
     Returns:
@@ -68,8 +69,8 @@ def read_captions(
 
     Raises:
         FileNotFoundError: there is no file `path`.
-        DataError: there are no captions, a column or key is missing, the file is not UTF-8, the folder has no images,
-            or more than half of the captions have no image.
+        DataError: there are no captions, a column or key is missing, the file is not UTF-8, the directory has no
+            images, or more than half of the captions have no image.
 
     Example:
         >>> examples = read_captions("captions.csv", images="photos")  # doctest: +SKIP
@@ -81,9 +82,9 @@ def read_captions(
 
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:
-        raise DataError(f"{path} only names images; pass the folder that contains them as `images`.")
-    folder = local_path(images).absolute()
-    return _clean(_join_images(list(_read_rows(path, columns)), folder, path), path)
+        raise DataError(f"{path} only names images; pass the directory that contains them as `images`.")
+    directory = local_path(images).absolute()
+    return _clean(_join_images(list(_read_rows(path, columns)), directory, path), path)
 
 
 def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
@@ -91,6 +92,9 @@ def captions_of(examples: Iterable[CaptionedImage]) -> list[str]:
 
     Args:
         examples: from `read_captions`.
+
+    Returns:
+        the captions, in the order of the images.
 
     Example:
         >>> captions_of([CaptionedImage("a", "a.jpg", ("one", "two")), CaptionedImage("b", "b.jpg", ("three",))])
@@ -122,8 +126,8 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     if not complete:
         raise DataError(f"{path} contains no captions; expected at least one with a word.")
     _warn(path, f"skipped {counted(len(wordless), 'caption')} without a word", wordless)
-    if others := len(cleaned) - len(complete):  # usual if a folder has the images of several files of captions
-        _LOG.info("%s: %d other images are in the folder.", path, others)
+    if others := len(cleaned) - len(complete):  # usual if a directory has the images of several files of captions
+        _LOG.info("%s: %d other images are in the directory.", path, others)
     return complete
 
 
@@ -137,56 +141,57 @@ def _shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
 
 
-# Images in a folder
+# Images in a directory
 
 
-def _join_images(rows: list[tuple[str, str]], folder: pathlib.Path, path: PathLike) -> list[CaptionedImage]:
-    """Join rows (name of an image, caption) with the images of a folder; images without a caption come last."""
-    index = _index_images(folder)
-    matches = {name: _find_images(name, index, folder) for name in dict.fromkeys(name for name, _ in rows)}
+def _join_images(rows: list[tuple[str, str]], directory: pathlib.Path, path: PathLike) -> list[CaptionedImage]:
+    """Join rows (name of an image, caption) with the images of a directory; images without a caption come last."""
+    index = _index_images(directory)
+    matches = {name: _find_images(name, index, directory) for name in dict.fromkeys(name for name, _ in rows)}
     missing = [name for name, _ in rows if not matches[name]]
     if 2 * len(missing) > len(rows):
         raise DataError(
-            f"{path}: no image in {folder} for {len(missing)} of {counted(len(rows), 'caption')}: {_shorten(missing)}. "
-            f"Expected names relative to that folder, which contains {_shorten(_relative(_all_images(index), folder))}."
+            f"{path}: no image in {directory} for {len(missing)} of {counted(len(rows), 'caption')}: "
+            f"{_shorten(missing)}. Expected one for at least half of them, with names relative to that directory, "
+            f"which contains {_shorten(_relative(_all_images(index), directory))}."
         )
-    _warn(path, f"skipped {counted(len(missing), 'caption')} without an image in {folder}", missing)
-    ambiguous = [f"{n} ({' or '.join(_relative(files, folder))})" for n, files in matches.items() if len(files) > 1]
+    _warn(path, f"skipped {counted(len(missing), 'caption')} without an image in {directory}", missing)
+    ambiguous = [f"{n} ({' or '.join(_relative(files, directory))})" for n, files in matches.items() if len(files) > 1]
     names = counted(len(ambiguous), "name matches", "names match")
-    _warn(path, f"{names} several images, and the first is used; write the sub-folder too", ambiguous)
+    _warn(path, f"{names} several images, and the first is used; write the subdirectory too", ambiguous)
     captions: dict[pathlib.Path, list[str]] = {}
     for name, caption in rows:
         for file in matches[name][:1]:
             captions.setdefault(file, []).append(caption)
     return [
-        CaptionedImage(file.relative_to(folder).as_posix(), str(file), tuple(captions.get(file, ())))
+        CaptionedImage(file.relative_to(directory).as_posix(), str(file), tuple(captions.get(file, ())))
         for file in dict.fromkeys([*captions, *_all_images(index)])
     ]
 
 
-def _index_images(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Return key of a name, with and without suffix -> all images in a folder and its sub-folders with this key."""
-    if not folder.is_dir():
-        raise DataError(f"There is no folder {folder}; expected the folder of the images, as `images`.")
+def _index_images(directory: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Return key of a name, with and without suffix -> all images with this key, in a directory and below it."""
+    if not directory.is_dir():
+        raise DataError(f"There is no directory {directory}; pass the directory that contains the images as `images`.")
     index: dict[str, list[pathlib.Path]] = {}
     visited: set[str] = set()
     others: list[str] = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        visited.add(os.path.realpath(parent))  # a link may lead to a parent folder
-        folders[:] = [name for name in folders if os.path.realpath(os.path.join(parent, name)) not in visited]
+    for parent, directories, files in os.walk(directory, followlinks=True):
+        visited.add(os.path.realpath(parent))  # a link may lead to a parent directory
+        directories[:] = [name for name in directories if os.path.realpath(os.path.join(parent, name)) not in visited]
         for file in (pathlib.Path(parent, name) for name in files if not name.startswith(".")):
             if file.suffix.lower() in IMAGE_SUFFIXES:
                 index.setdefault(_key(file.name), []).append(file)
                 index.setdefault(_key(file.stem), []).append(file)
             elif file.suffix.lower() in _OTHER_SUFFIXES:
-                others.append(file.relative_to(folder).as_posix())
+                others.append(file.relative_to(directory).as_posix())
     problem = f"{counted(len(others), 'image')} in a format that is not supported; convert to JPEG"
     if not index:
         unsupported = f"; {problem}: {_shorten(others)}" if others else ""
         raise DataError(
-            f"{folder} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{unsupported}."
+            f"{directory} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{unsupported}."
         )
-    _warn(folder, problem, others)
+    _warn(directory, problem, others)
     return index
 
 
@@ -194,8 +199,8 @@ def _all_images(index: dict[str, list[pathlib.Path]]) -> list[pathlib.Path]:
     return sorted({file for files in index.values() for file in files})
 
 
-def _relative(files: Iterable[pathlib.Path], folder: pathlib.Path) -> list[str]:
-    return [file.relative_to(folder).as_posix() for file in files]
+def _relative(files: Iterable[pathlib.Path], directory: pathlib.Path) -> list[str]:
+    return [file.relative_to(directory).as_posix() for file in files]
 
 
 def _key(name: str) -> str:
@@ -203,7 +208,7 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
-def _find_images(name: str, index: dict[str, list[pathlib.Path]], folder: pathlib.Path) -> list[pathlib.Path]:
+def _find_images(name: str, index: dict[str, list[pathlib.Path]], directory: pathlib.Path) -> list[pathlib.Path]:
     """Return the images whose path ends with the name; the best matches alone if some match better than others.
 
     A path that is equal to the name is better than one that ends with it, and an equal case better than another.
@@ -213,7 +218,7 @@ def _find_images(name: str, index: dict[str, list[pathlib.Path]], folder: pathli
         files = sorted(file for file in index.get(_key(parts[-1]) if parts else "", ()) if _ends_with(file, parts))
         for better in (
             [file for file in files if _ends_with(file, parts, str)],
-            [file for file in files if _ends_with(file.relative_to(folder), parts, whole=True)],
+            [file for file in files if _ends_with(file.relative_to(directory), parts, whole=True)],
         ):
             files = [file for file in files if file in better] or files
         if files:
@@ -288,9 +293,7 @@ def _karpathy_rows(rows: list[Any], path: PathLike, split: str) -> Iterator[tupl
     if unknown := {*filter(None, split.split("+"))} - {*counts}:
         raise DataError(f"{path} has no split {min(unknown)}; it has {available}. Write {path}:SPLIT with one of them.")
     if not split and len(counts) > 1:
-        warnings.warn(
-            f"{path}: all its splits are read: {available}. Choose with {path}:{next(iter(counts))}, for example."
-        )
+        warnings.warn(f"{path}: all its splits are read: {available}. To read one, write {path}:{next(iter(counts))}.")
 
 
 def _coco_rows(data: object, path: PathLike) -> Iterator[tuple[str, str]]:
@@ -299,7 +302,7 @@ def _coco_rows(data: object, path: PathLike) -> Iterator[tuple[str, str]]:
         if files.setdefault(str(number), file) != file:
             raise DataError(
                 f"{path}, images: the id {number} is that of {files[str(number)]} and of {file}; expected one file for "
-                "each id. Files that were joined need new ids."
+                "each id. If several files were joined, change the ids of one."
             )
     for number, caption in _coco_fields(data, "annotations", ("image_id", "caption"), path):
         yield files.get(str(number), str(number)), str(caption)

@@ -19,8 +19,9 @@ class WeightedBatches(keras.utils.PyDataset):
 
     Args:
         batches: batches of (inputs, labels, weights), from `keras_attention.data`.
-        class_weight: label id or name -> weight, 1 for a class that is missing; or `"balanced"`, tokens / (classes *
-            tokens of the class), with which all classes count the same. None for no weights of classes.
+        class_weight: label id or name -> weight; a class that is missing has the weight 1. `"balanced"` is the weight
+            tokens / (classes * tokens of the class), so that the weights of the tokens of each class have the same sum.
+            None for no weights of classes.
         labels: the names of the classes.
         sample_weight: (B,), the weight of each example; None for no weights of examples.
 
@@ -83,7 +84,7 @@ def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Se
     weights = np.ones(len(labels), "float32")
     for label, weight in class_weight.items():
         if not isinstance(weight, numbers.Real) or not 0 <= weight < np.inf:
-            raise ValueError(f"`class_weight` has the weight {weight!r} of {label!r}; expected a number from 0.")
+            raise ValueError(f"`class_weight` has the weight {weight!r} of {label!r}; expected a number, 0 or more.")
         weights[_class_id(label, labels)] = weight
     return weights
 
@@ -94,10 +95,10 @@ def _class_id(label: Any, labels: Sequence[str]) -> int:
         return labels.index(label)
     is_id = isinstance(label, numbers.Integral) and not isinstance(label, bool) and 0 <= label < len(labels)
     if isinstance(label, numbers.Integral) and str(label) in labels and not (is_id and labels[label] == str(label)):
-        meaning = f"the id of the class {labels[label]!r}" if is_id else "no id of a class"
+        meaning = f", which is the id of the class {labels[label]!r}" if is_id else ""
         raise ValueError(
-            f"`class_weight` has the class {label!r}, {meaning}, and there is a class {str(label)!r}. Write the name "
-            f"of the class as a string, such as {str(label)!r}."
+            f"`class_weight` has the integer {label!r}{meaning}, but there is also a class with the name "
+            f"{str(label)!r}; expected names. Write each class as a string, such as {str(label)!r}."
         )
     if not is_id:
         raise ValueError(f"`class_weight` has the class {label!r}; expected one of {', '.join(labels)}, or its id.")

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.data.columns import LABELLED, TEXTS, TRANSLATION, Layout
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import JSON_LINES, LABELLED, TEXTS, TRANSLATION, Layout, read_rows
+from keras_attention.data.tables import JSON_LINES, read_rows
 from keras_attention.data.text_reader import Text, as_tuple
 from keras_attention.data.tokenizer_rules import WHITE_SPACE
 
@@ -84,7 +85,7 @@ def read_labelled(
 
     Returns:
         (text, label), or ((text, text pair), label) for pairs. White space around a label is removed. Rows without a
-        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning each.
+        text, or whose label is `-` (no agreement, in MNLI), are skipped, with one warning for each kind of row.
 
     Raises:
         FileNotFoundError: the file is missing.
@@ -201,7 +202,9 @@ def read_tagged(
         [[('we', 'PRON'), ('eat', 'VERB')], [('go', 'VERB')]]
     """
     if str(path).startswith("tfds:"):
-        raise DataError(f"{path}: tagged words cannot be read from tfds:; expected a file, CoNLL-U or two columns.")
+        raise DataError(
+            f"{path}: tagged words cannot be read from tfds:; expected a CoNLL-U file, or a file of words and tags."
+        )
     lines, suffix = read_lines(path), file_suffix(path)
     if suffix in (".json", *JSON_LINES) or (suffix == ".csv" and not _is_conll(lines)):
         raise DataError(
@@ -284,7 +287,7 @@ def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
     if not word.strip():
         raise DataError(f"{where}: there is no word before the tag; expected a word, a tab or a space, and its tag.")
     if not tag:
-        raise DataError(f"{where}: the word {word!r} has no tag.")
+        raise DataError(f"{where}: the word {word!r} has no tag; expected a word, a tab or a space, and its tag.")
     return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag
 
 

@@ -4,7 +4,8 @@
 files and return the same pixels, except for rare bit flips inside compressed data. Pillow and TensorFlow differ in
 palettes, CMYK, transparency, orientation and the check for missing pixels, so this module implements these itself.
 
-Each reader checks the header before it decodes, and returns pixels (h, w, 3) uint8 and the EXIF orientation, 1 to 8.
+Each reader checks the header before it decodes, and returns pixels (height, width, 3) uint8 and the EXIF orientation, 1
+to 8.
 """
 
 from __future__ import annotations
@@ -32,7 +33,15 @@ _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, st
 
 
 class ImageError(ValueError):
-    """An image cannot be read. The message names the problem and what was expected."""
+    """An image cannot be read. The message names the problem and what was expected.
+
+    Example:
+        >>> try:
+        ...     ka.data.images.decode_image(b"", 8)
+        ... except ImageError as error:
+        ...     print(error)
+        The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.
+    """
 
 
 def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
@@ -42,7 +51,7 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
         data: a JPEG, PNG, GIF or WebP (the first frame is decoded) or BMP (24 or 32 bits, uncompressed).
 
     Returns:
-        Pixels (h, w, 3) uint8, RGB, and the EXIF orientation of a JPEG or WebP, 1 to 8; 1 for other formats.
+        Pixels (height, width, 3) uint8, RGB, and the EXIF orientation of a JPEG or WebP, 1 to 8; 1 for other formats.
 
     Raises:
         ImageError: the format is another one, the file is damaged or truncated, or it has more than `MAX_PIXELS`
@@ -78,7 +87,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def to_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return (h, w, 3) from (h, w, 1 to 4) or (h, w): repeat a grey channel, remove the last of 2 or 4 (alpha)."""
+    """Return three channels of (height, width, 1 to 4) or (height, width): repeat grey, remove the last of 2 or 4."""
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     return pixels[..., :3] if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=2)
 
@@ -139,7 +148,7 @@ def _orientation(tiff: bytes) -> int:
 
 
 def _cmyk_to_rgb(pixels: np.ndarray, adobe: bool) -> np.ndarray:
-    """Convert CMYK (h, w, 4) to RGB (h, w, 3) as TensorFlow does; Pillow has inverted Adobe's files already."""
+    """Convert CMYK (height, width, 4) to RGB as TensorFlow does; Pillow has inverted Adobe's files already."""
     light = (255 - pixels if adobe else pixels).astype("uint16")
     return (light[..., :3] * light[..., 3:] // 255).astype("uint8")
 
@@ -208,7 +217,7 @@ def _check_inflated(deflated: bytes, expected: int) -> None:
 
 
 def _apply_palette(indices: np.ndarray, palette: bytes) -> np.ndarray:
-    """Return the colours (h, w, 3) of indices (h, w); an index beyond the palette is black."""
+    """Return the colours (height, width, 3) of indices (height, width); an index beyond the palette is black."""
     table = np.zeros((256, 3), "uint8")
     table[: len(palette) // 3] = np.frombuffer(palette, "uint8").reshape(-1, 3)
     return table[indices]

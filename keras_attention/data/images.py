@@ -26,7 +26,7 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
 
     Args:
         image: the path or the bytes of a JPEG, PNG, GIF or WebP (the first frame) or BMP (24 or 32 bits, uncompressed);
-            or an array (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), uint8.
+            or an array (height, width), (height, width, 1), (height, width, 3) or (height, width, 4), uint8.
         size: height and width of the result.
 
     Returns:
@@ -83,6 +83,12 @@ def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.
 def image_problem(image: ImageLike) -> str | None:
     """Return why an image cannot be read; None if it can.
 
+    Args:
+        image: see `decode_image`.
+
+    Returns:
+        the message of the error, or None.
+
     Example:
         >>> image_problem(b"")
         'The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.'
@@ -128,7 +134,7 @@ def _to_png(pixels: np.ndarray) -> bytes:
 def _read_file(image: str | pathlib.Path) -> bytes:
     path = local_path(image)
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected an image.")
+        raise FileNotFoundError(f"{path} is a directory; expected an image.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no image {path}; expected the path of an image file, absolute or relative to "
@@ -145,11 +151,11 @@ def augment_images(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     A crop has the same aspect ratio and 0.7 to 1 of the area. Contrast and brightness are multiplied by 0.8 to 1.2.
 
     Args:
-        images: (B, h, w, 3) float32 in [0, 255].
+        images: (B, height, width, 3) float32 in [0, 255].
         rng: a random generator; the same state gives the same images.
 
     Returns:
-        (B, h, w, 3) float32 in [0, 255].
+        (B, height, width, 3) float32 in [0, 255].
 
     Example:
         >>> augment_images(np.zeros((2, 5, 7, 3), "float32"), np.random.default_rng(0)).shape
@@ -177,11 +183,11 @@ def _zoom(image: np.ndarray, begin: float, part: float) -> np.ndarray:
 
 
 def _check_array(pixels: np.ndarray) -> np.ndarray:
-    """Check an array, and return it as (h, w, 3) uint8."""
+    """Check an array, and return it as (height, width, 3) uint8."""
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (1, 3, 4)):
         raise ImageError(
-            f"An array of shape {pixels.shape} and type {pixels.dtype} is not an image; expected (h, w), "
-            "(h, w, 1), (h, w, 3) or (h, w, 4) of type uint8."
+            f"An array of shape {pixels.shape} and type {pixels.dtype} is not an image; expected (height, width), "
+            "(height, width, 1), (height, width, 3) or (height, width, 4) of type uint8."
         )
     try:
         check_size(pixels.shape[1], pixels.shape[0])
@@ -191,7 +197,7 @@ def _check_array(pixels: np.ndarray) -> np.ndarray:
 
 
 def _resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resize (h, w, 3) uint8 to (size, size, 3) float32."""
+    """Resize (height, width, 3) uint8 to (size, size, 3) float32."""
     rows = _resize_rows(pixels, size)
     return np.ascontiguousarray(_resize_rows(rows.swapaxes(0, 1), size).swapaxes(0, 1))
 
@@ -213,7 +219,7 @@ def _resize_rows(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Rotate and flip an image (h, w, 3) by its EXIF orientation, 1 to 8."""
+    """Rotate and flip an image (height, width, 3) by its EXIF orientation, 1 to 8."""
     image = image.swapaxes(0, 1) if orientation >= 5 else image
     image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
     return np.ascontiguousarray(image[::-1] if orientation in (3, 4, 7, 8) else image)

@@ -26,11 +26,28 @@ _OTHER_FORMATS = {  # first bytes -> what such a file is, and what to do
 
 
 class DataError(ValueError):
-    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it."""
+    """Data cannot be used. The message names the file and the line, what was expected, and how to fix it.
+
+    Example:
+        >>> import pathlib
+        >>> _ = pathlib.Path("pairs.tsv").write_text("we eat bread\\n")
+        >>> try:
+        ...     ka.data.read_pairs("pairs.tsv")
+        ... except DataError as error:
+        ...     print(error)
+        pairs.tsv, line 1: 1 column, we eat bread; expected a header with the column source ...
+    """
 
 
 class DataWarning(UserWarning):
-    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it."""
+    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it.
+
+    Example:
+        >>> import warnings
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", DataWarning)  # raise it, as an exception
+        ...     pairs = ka.quickstart.phrase_pairs("test")
+    """
 
 
 def read_lines(path: PathLike) -> list[str]:
@@ -55,7 +72,7 @@ def read_lines(path: PathLike) -> list[str]:
         return list(decode_lines(sys.stdin.buffer, "standard input"))
     path = local_path(path)
     if path.is_dir():
-        raise FileNotFoundError(f"{path} is a folder; expected a file.")
+        raise FileNotFoundError(f"{path} is a directory; expected a file.")
     if not path.exists():
         raise FileNotFoundError(
             f"There is no file {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."
@@ -112,12 +129,24 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
                     f"{where}: {name} is a binary file; expected text, or text as .gz, .bz2 or .xz."
                 ) from None
             raise DataError(
-                f"{where}: byte {error.start + 1} is not UTF-8. Convert the file, for example with: "
-                "iconv -f latin1 -t utf-8"
+                f"{where}: byte {error.start + 1} is not UTF-8. Save the file as UTF-8, or convert it. "
+                f"{_conversion(line)}"
             ) from None
         yield text
     if number == 1 and "\r" in text:
         raise DataError(rf"{name} has the line ends of an old Mac. Convert it with: tr '\r' '\n'")
+
+
+def _conversion(line: bytes) -> str:
+    """Return how to convert the file of a line that is not UTF-8.
+
+    Excel for Windows writes cp1252 in Western Europe. It has the letters of Latin-1, and also marks such as the euro.
+    """
+    try:
+        line.decode("cp1252")
+    except UnicodeDecodeError:
+        return "Its encoding is not that of Western Europe (cp1252); find it out, and use: iconv -f ENCODING -t utf-8"
+    return "If it is from Excel or Windows in Western Europe, use: iconv -f cp1252 -t utf-8"
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:

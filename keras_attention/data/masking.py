@@ -47,7 +47,8 @@ def masked_batches(
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) if the model has segments},
         labels (B, S), weights (B, S), 1 for a chosen token). For next-sentence prediction, labels and weights are dicts
-        with the keys `logits` (B, S) and `next_sentence` (B,). As in BERT, its label is 0 if B follows A and 1 if not.
+        with the keys `logits` (B, S) and `next_sentence` (B,). As in BERT, its label is 0 if the second text
+        follows the first in the data, and 1 if not.
 
     Raises:
         ValueError: there are no texts, no text has the two lines that next-sentence prediction needs, or `rate` is

@@ -34,7 +34,7 @@ def permutation_batches(
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
-        targets_every: K; one in K text tokens is a target.
+        targets_every: one in so many text tokens is a target.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`
@@ -85,12 +85,12 @@ def span_targets(length: int, rng: np.random.Generator, targets_every: int = 6) 
     A span of n tokens has a random position in a window of n `targets_every` tokens.
 
     Args:
-        length: L, the number of tokens.
+        length: S, the number of tokens.
         rng: a random generator.
-        targets_every: K.
+        targets_every: one in so many tokens is a target.
 
     Returns:
-        (L,) bool, with L / K of them True, rounded up.
+        (S,) bool, with S / `targets_every` of them True, rounded up.
 
     Example:
         >>> int(span_targets(30, np.random.default_rng(0)).sum())

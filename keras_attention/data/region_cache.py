@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.data.image_formats import FORMATS
 from keras_attention.data.images import ImageError, read_images
 from keras_attention.storage import local_path
 
@@ -106,7 +107,7 @@ def cached_regions(
         known = _record_numbers(path, identity)
     cache = RegionCache(_open_records(path, identity), np.array([known[digest] for digest in digests]))
     if not cache.valid.any():
-        raise ImageError(f"No image of {len(images)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ImageError(f"No image of {len(images)} can be read; expected {FORMATS}.")
     return cache
 
 

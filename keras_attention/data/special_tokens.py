@@ -109,6 +109,9 @@ def special_tokens_of(tokenizer: Any) -> SpecialTokens:
     Args:
         tokenizer: a KerasHub tokenizer.
 
+    Returns:
+        a `SpecialTokens`, with their ids.
+
     Raises:
         ValueError: `tokenizer` is None, or its vocabulary has no end token with a common name.
 

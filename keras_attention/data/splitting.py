@@ -24,9 +24,10 @@ def split_examples(
 ) -> tuple[list, list]:
     """Split examples at random into training and validation examples.
 
-    Examples with equal inputs (source, text, words) are a group, as are the captions of an image. A group is on one
-    side. At least 1 and at most 1,000 groups are validation examples; if there are fewer than 20 groups, none are. One
-    of them has another label than the most frequent one, because a metric of one label shows little.
+    Examples with equal inputs (source, text, words) are a group, as are the captions of an image. All examples of a
+    group are in the same part. At least 1 and at most 1,000 groups are validation examples; none if there are fewer
+    than 20 groups. One of them has another label than the most frequent one, because a metric of one label shows
+    little.
 
     Fewer than 20 texts of a language model are cut instead: their last part, at most 1,000,000 characters, becomes
     validation text. The cut is near a line break or a space. Texts of fewer than 2,000 characters in all are not cut.

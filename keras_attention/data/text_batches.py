@@ -134,7 +134,7 @@ def classification_batches(
     """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
 
     If the model has weights of n-grams and `shuffle` is True, a token becomes the unknown token with the probability
-    `config.dropout` / 2, drawn again in each epoch, so that no n-gram decides alone.
+    `config.dropout` / 2, at random in each epoch, so that the model does not rely on single n-grams.
 
     Args:
         examples: (text, label) or ((text, text pair), label) strings.
@@ -190,7 +190,8 @@ def tagging_batches(
     `config.max_length` tokens is split into windows that overlap; each word has its label in one of them.
 
     If the model has a character tokenizer and `shuffle` is True, a token that occurs n times becomes the unknown token
-    with probability 1 / (1 + 4 n), drawn again in each epoch, so that it learns to tag rare words by their characters.
+    with probability 1 / (1 + 4 n), at random in each epoch, so that the model learns to tag rare words by their
+    characters.
 
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.

@@ -43,7 +43,7 @@ def as_tuple(text: Text) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Turns texts into sequences of token ids: `before`, the tokens of the text, `after`.
+    """Turn texts into sequences of token ids: `before`, the tokens of the text, `after`.
 
     | text | reader |
     |---|---|

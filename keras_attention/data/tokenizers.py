@@ -44,11 +44,11 @@ def train_tokenizer(
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
             (words between spaces, see `min_count`), or `"characters"`, which preserves every space. All kinds
             except `"wordpiece"` and `"words"` preserve line breaks.
-        vocabulary_size: maximum number of pieces, special tokens included; a small corpus gives fewer.
+        vocabulary_size: maximum number of pieces, special tokens included; few texts have fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
-        normalization: `"identity"` keeps the characters of a text; only tabs, and kinds of spaces that the texts do not
-            have, become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3` and full-width letters,
-            for the kinds `"sentencepiece"`, `"bpe"` and `"words"`.
+        normalization: `"identity"` keeps the characters of a text, except for tabs, and for other white space that does
+            not occur in `texts`: they become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3`,
+            and full-width letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
         min_count: how often a word must occur, for the kind `"words"`.
 
     Returns:
@@ -81,7 +81,8 @@ def train_tokenizer(
         words = _count_words(texts, lowercase, min_count)
         if not words:
             warnings.warn(
-                f"No word of these texts occurs {counted(min_count, 'time')}, so each becomes the unknown token.",
+                f"No word of these texts occurs {counted(min_count, 'time')}, so each becomes the unknown token. Add "
+                "texts, or lower `min_count`.",
                 stacklevel=2,
             )
         vocabulary_size = min(vocabulary_size, _SPECIAL_PIECES + words)
@@ -93,7 +94,9 @@ def _check_normalization(normalization: str, kind: str) -> None:
     if normalization not in NORMALIZATIONS:
         raise ValueError(f"`normalization` is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}.")
     if normalization != "identity" and kind in ("wordpiece", "characters"):
-        raise ValueError(f"`normalization` is {normalization!r}, but {kind} keep the text; expected 'identity'.")
+        raise ValueError(
+            f"`normalization` is {normalization!r}, but the kind {kind!r} keeps the text; expected 'identity'."
+        )
 
 
 def _count_words(texts: list[str], lowercase: bool, min_count: int) -> int:
@@ -142,8 +145,8 @@ def _vocabulary_errors(vocabulary_size: int) -> Iterator[None]:
         if not any(word in str(error) for word in ("ocabulary", "vocab_size", "insert_id")):
             raise
         raise ValueError(
-            f"`vocabulary_size` is {vocabulary_size}, too small; expected at least {_SPECIAL_PIECES} special tokens "
-            "and, except for the kind 'words', each character of these texts. Increase `vocabulary_size`."
+            f"`vocabulary_size` is {vocabulary_size}; expected at least {_SPECIAL_PIECES}, for the special tokens, and "
+            "one more for each different character of these texts (except for the kind 'words'). Increase it."
         ) from error
 
 
@@ -310,6 +313,9 @@ def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:
     Args:
         tokenizer: a KerasHub tokenizer.
         ids: the ids of one text.
+
+    Returns:
+        a string; empty if no id is left.
 
     Example:
         >>> tokenizer = train_tokenizer(["we eat bread"], "characters")

@@ -54,7 +54,7 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class WordReader:
-    """Turns words into token ids. Each word is tokenized separately, so every word has a first token.
+    """Turn words into token ids. Each word is tokenized separately, so every word has a first token.
 
     A word without tokens becomes the unknown token. A word with more characters than `characters.limit` loses its last
     characters. A sentence with more tokens than `text.limit` loses its last words in `ids`, and none in `windows`.
@@ -110,7 +110,7 @@ class WordReader:
     def windows(self, sentences: Sequence[Sequence[str]]) -> list[Window]:
         """Return the windows of all sentences; each word is tagged by one of them.
 
-        Window k of a sentence has its tokens k s to k s + L - 1, where s = L - `overlap` and L is `window_length`.
+        Each window has `window_length` tokens, and shares `overlap` tokens with the next window of the sentence.
         """
         windows = []
         for number, (tokens, characters) in enumerate(self._tokens(sentences)):
@@ -162,7 +162,8 @@ class WordReader:
 
         Returns:
             `token_ids` (B, S) int32, `padding_mask` (B, S) bool and, with a reader of characters, `character_ids`
-            (B, S, c) int32 and `character_mask` (B, S, c) bool, True for the characters of a word, at its first token.
+            (B, S, characters) int32 and `character_mask` (B, S, characters) bool, True for the characters of a word,
+            at its first token.
         """
         ids, mask = self.text.pad([sentence.ids for sentence in sentences], multiple, extra, min_length=1)
         arrays = {"token_ids": ids, "padding_mask": mask}

@@ -1,8 +1,8 @@
 """The loop of a search, in chunks of steps if the model's cache grows.
 
-The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full chunk of slots to the
-past part of the cache, which a step only reads; the inner loop runs the steps of one chunk. On JAX, the cache has
-all slots from the start.
+The shapes of `keras.ops.while_loop` are fixed. On TensorFlow, an outer loop moves each full chunk of slots to the past
+caches, which a step only reads; the inner loop runs the steps of one chunk. On JAX, the recent caches have all slots
+from the start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def run_loop(may_continue: Callable, advance: Callable, loop: Any, past: dict) -
         may_continue: a function loop -> bool.
         advance: a function (loop, past) -> loop, one step.
         loop: a `LoopState`.
-        past: the past part of the model's cache; empty for a model without a cache.
+        past: the past caches of the model, by name of the block; empty for a model without a cache.
     """
     if not past or keras.backend.backend() != "tensorflow":
         return ops.while_loop(may_continue, lambda loop: (advance(loop, past),), (loop,))[0]
@@ -49,10 +49,10 @@ def _shapes(variables: tuple) -> tuple:
     import tensorflow as tf
 
     loop, past = tf.nest.map_structure(lambda x: x.shape, variables)
-    bias = loop.active.carry["bias"]
-    loop.active.carry["bias"] = tf.TensorShape([*bias[:2], None])
+    past_bias = loop.active.carry["past_bias"]
+    loop.active.carry["past_bias"] = tf.TensorShape([*past_bias[:2], None])
     past = {
-        name: {"keys": part["keys"][:3] + [None], "values": part["values"][:2] + [None, part["values"][3]]}
-        for name, part in past.items()
+        name: {"keys": cache["keys"][:3] + [None], "values": cache["values"][:2] + [None, cache["values"][3]]}
+        for name, cache in past.items()
     }
     return loop, past

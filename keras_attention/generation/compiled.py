@@ -14,7 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.generation.strategies import Strategy
+from keras_attention.generation.option_types import replace_options
+from keras_attention.generation.strategy import Strategy
 
 _MAX_PROGRAMS = 16  # size of the LRU cache of a function
 _processes: list[int] = []  # the process that made the first model
@@ -67,6 +68,9 @@ class CompiledFunction:
     Output:
         dict of numpy arrays.
 
+    Raises:
+        RuntimeError: the process was forked after a model was made.
+
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
         >>> double = CompiledFunction(model, lambda model, inputs: {"y": 2 * model(inputs["x"])})
@@ -110,7 +114,7 @@ class CompiledFunction:
 
     def _call(self, options: dict[str, Any], inputs: dict) -> dict:
         """Call the function with tensors."""
-        strategies = {name: options[name].with_arrays(arrays) for name, arrays in inputs["strategies"].items()}
+        strategies = {name: replace_options(options[name], arrays) for name, arrays in inputs["strategies"].items()}
         return self.function(self.model, inputs["inputs"], **{**options, **strategies})
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.generation.proposals import NEVER
-from keras_attention.generation.strategies import Strategy
+from keras_attention.generation.strategy import Strategy
 
 
 def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_lengths):

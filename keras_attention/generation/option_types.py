@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import numbers
 from collections.abc import Iterable
@@ -64,23 +65,19 @@ def _items(name: str, values: Any) -> tuple:
     return tuple(map(str if kind is str else int, items))
 
 
-def check_strategy(strategy: Any, default: type) -> Any:
-    """Return a strategy; `default()` if it is None.
+def is_number(value: Any, number: float) -> bool:
+    """Return whether an option is this number, and not a tensor."""
+    return isinstance(value, (int, float)) and value == number
 
-    Args:
-        strategy: an object of a subclass of `Strategy`, or None.
-        default: the class of the default strategy.
 
-    Raises:
-        TypeError: `strategy` is something else, such as a class or a name.
+def replace_options(strategy: Any, options: dict[str, Any]) -> Any:
+    """Return a copy of a strategy with other options, which may be tensors: they are neither converted nor checked.
 
     Example:
-        >>> check_strategy(None, ka.Greedy) == ka.Greedy()
-        True
+        >>> replace_options(ka.Sampling(), {"temperature": keras.ops.ones(())}).top_p
+        1.0
     """
-    from keras_attention.generation.strategies import Strategy
-
-    if strategy is not None and not isinstance(strategy, Strategy):
-        shown = strategy.__name__ if isinstance(strategy, type) else repr(strategy)
-        raise TypeError(f"`strategy` is {shown}; expected an object, such as ka.{default.__name__}().")
-    return default() if strategy is None else strategy
+    strategy = copy.copy(strategy)
+    for name, value in options.items():
+        object.__setattr__(strategy, name, value)
+    return strategy

@@ -1,184 +1,23 @@
-"""Search strategies: greedy, beam search and sampling.
-
-A strategy chooses, from the log-probabilities of all continuations, which hypotheses stay active and which finish. It
-uses neither the model nor the tokenizer; `decode.py` runs the loop.
-"""
+"""Search strategies: greedy search, sampling and beam search."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_attention.argument_checks import require_fraction
-from keras_attention.generation.option_types import convert_options
+from keras_attention.argument_checks import require, require_fraction
+from keras_attention.generation.option_types import is_number
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
+from keras_attention.generation.strategy import Strategy
 from keras_attention.lazy import LazyModule
 
 _TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
 
 ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
 cache = LazyModule("keras_attention.layers.decoding.cache")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Strategy:
-    """The base class of strategies, with their common options.
-
-    The repetition penalty divides the positive logits of tokens that are already in the prompt or output, and
-    multiplies the negative ones (Keskar et al.). A prefix does not count as new tokens. Special tokens are
-    always suppressed. An output ends before its first stop string, but its `pieces` still contain the stop
-    string. Without `replace_unknown`, no unknown token is generated.
-
-    Args:
-        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and for as
-            many as the model reads in other texts.
-        min_new_tokens: minimum number of new tokens.
-        no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
-        repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
-        suppress_tokens: token ids that are never generated.
-        replace_unknown: replace each unknown token by the source word with the highest attention score.
-        stop: stop at one of these strings; the output does not include it.
-        num_return_sequences: number of outputs per input (n-best list), without duplicates, N.
-        seed: seed of the random numbers; only `Sampling` uses it.
-
-    Raises:
-        TypeError: `stop` is one string, or an option has another type, such as 1.5 for a number of tokens.
-        ValueError: `min_new_tokens` or `no_repeat_ngram_size` is negative, `max_new_tokens` is not over
-            `min_new_tokens`, `repetition_penalty` is not positive or not finite, a string of `stop` is empty,
-            `num_return_sequences` is below 1, or `seed` is outside 0 to 2^32 - 1.
-
-    Reference: Keskar et al., 2019, https://arxiv.org/abs/1909.05858, section 4.1 (the repetition penalty).
-    """
-
-    max_new_tokens: int | None = None
-    min_new_tokens: int = 0
-    no_repeat_ngram_size: int = 0
-    repetition_penalty: float = 1.0
-    suppress_tokens: tuple[int, ...] = ()
-    replace_unknown: bool = False
-    stop: tuple[str, ...] = ()
-    num_return_sequences: int = 1
-    seed: int = 0
-
-    _inputs: ClassVar[tuple[str, ...]] = ("min_new_tokens", "repetition_penalty", "suppress_tokens")
-
-    def __post_init__(self) -> None:
-        convert_options(self)
-        for name in ("min_new_tokens", "no_repeat_ngram_size"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` is {getattr(self, name)}; expected 0 or more.")
-        if self.max_new_tokens is not None and self.max_new_tokens <= max(self.min_new_tokens, 0):
-            raise ValueError(
-                f"`max_new_tokens` is {self.max_new_tokens}; expected more than {self.min_new_tokens} "
-                "(`min_new_tokens`)."
-            )
-        if not 0 < self.repetition_penalty < math.inf:
-            raise ValueError(
-                f"`repetition_penalty` is {self.repetition_penalty}; expected a finite number over 0, such as 1.2."
-            )
-        if not all(self.stop):
-            raise ValueError(f"`stop` is {self.stop!r}; expected strings that are not empty.")
-        self._check_num_return_sequences()
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"`seed` is {self.seed}; expected 0 to {2**32 - 1}.")
-
-    def _check_num_return_sequences(self) -> None:
-        if self.num_return_sequences < 1:
-            raise ValueError(f"`num_return_sequences` is {self.num_return_sequences}; expected 1 or more.")
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the options whose values are inputs of a compiled search, so that new values compile nothing.
-
-        Without a penalty, or without suppressed tokens, the option is left out, which compiles a faster search.
-        """
-        defaults = self._defaults()
-        kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
-        arrays = {name: np.asarray(getattr(self, name), kind) for name, kind in kinds.items()}
-        tokens = arrays.pop("suppress_tokens")
-        if len(tokens):
-            arrays["suppress_tokens"] = np.resize(tokens, -(-len(tokens) // 8) * 8)  # repeats: JAX compiles each length
-        if not self.penalizes_repetition:
-            del arrays["repetition_penalty"]
-        if not self.penalizes_coverage:
-            arrays.pop("coverage_penalty", None)
-        return arrays
-
-    def constants(self) -> Strategy:
-        """Return the options that a compiled search contains; the others have their defaults."""
-        defaults, names = self._defaults(), (*self._inputs, "max_new_tokens", "stop", "seed")
-        return dataclasses.replace(self, **{name: defaults[name] for name in names})
-
-    def _defaults(self) -> dict[str, Any]:
-        return {field.name: field.default for field in dataclasses.fields(self)}
-
-    def with_arrays(self, arrays: dict[str, Any]) -> Strategy:
-        """Return a copy with these fields, which may be tensors."""
-        strategy = copy.copy(self)
-        for name, value in arrays.items():
-            object.__setattr__(strategy, name, value)
-        return strategy
-
-    def suppressing(self, tokens: Sequence[int]) -> Strategy:
-        """Return a copy that also suppresses these tokens."""
-        both = [ops.reshape(ops.convert_to_tensor(ids, "int32"), (-1,)) for ids in (self.suppress_tokens, tokens)]
-        return self.with_arrays({"suppress_tokens": ops.concatenate(both)})
-
-    @property
-    def penalizes_repetition(self) -> bool:
-        """Whether there is a repetition penalty."""
-        return not _is_number(self.repetition_penalty, 1)
-
-    @property
-    def penalizes_coverage(self) -> bool:
-        """Whether there is a coverage penalty."""
-        return False
-
-    @property
-    def suppresses_tokens(self) -> bool:
-        """Whether there are suppressed tokens."""
-        return not (isinstance(self.suppress_tokens, tuple) and not self.suppress_tokens)
-
-    @property
-    def num_beams(self) -> int:
-        """K, the number of active hypotheses."""
-        return self.num_return_sequences
-
-    @property
-    def initial_log_probs(self) -> tuple[float, ...]:
-        """The initial log-probabilities of the K hypotheses; `NEVER` for an unused beam."""
-        return (0.0,) * self.num_beams
-
-    def seeds(self, indices: Any) -> np.ndarray:
-        """Return the seed of each text, (B,) int32: `seed` + the index of its input."""
-        return (np.asarray(indices, "int64") + self.seed).astype("int32")
-
-    def final_score(self, log_probs, length, coverage=None):
-        """Return the final score, which ranks finished hypotheses; here, the log-probability."""
-        return log_probs
-
-    def num_candidates(self, vocabulary_size: int) -> int:
-        """Return J, the number of the most probable tokens of each hypothesis from which `propose` chooses."""
-        return 1
-
-    def propose(self, totals, tokens, ends: Ends, uniform: Callable[[], Any]) -> Proposal:
-        """Choose among the continuations of the hypotheses.
-
-        Args:
-            totals: (B, K, J) float32, the total log-probabilities of the J best continuations, best first.
-            tokens: (B, K, J) int, their tokens.
-            ends: a function from beams (B, J) and their new tokens (B, J) to (B, J) bool, True for a token that ends
-                its hypothesis.
-            uniform: a function that returns the random numbers of this step, (B, K) float32 in [0, 1).
-
-        Returns:
-            a `Proposal`.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not define `propose`.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -211,10 +50,11 @@ class Greedy(Strategy):
 class Sampling(Strategy):
     """Sample each token from softmax(logits / temperature), restricted by `top_k` and `top_p`.
 
-    The token is chosen by inverting the cumulative distribution over the tokens, most probable first, at a uniform
-    random number. This number is a hash of the seed, the step and the beam, so that a seed gives the same text on every
-    backend and in any batch. The `num_return_sequences` texts of an input are sampled independently, and a text that is
-    sampled twice is returned once. The other options are those of `Strategy`.
+    The tokens are ordered by probability, and the first one is chosen whose cumulative probability is above a uniform
+    random number, scaled to the total probability of the allowed tokens. The random number is a hash of the seed, the
+    step and the beam, so that a seed gives the same text on every backend and in any batch. The `num_return_sequences`
+    texts of an input are sampled independently, and a text that is sampled twice is returned once. The other options
+    are those of `Strategy`.
 
     Args:
         temperature: sampling temperature; lower values give less random outputs.
@@ -247,8 +87,7 @@ class Sampling(Strategy):
                 "each step, use `Greedy()` (`--num-beams 1` on the command line)."
             )
         require_fraction("top_p", self.top_p)
-        if self.top_k < 0:
-            raise ValueError(f"`top_k` is {self.top_k}; expected 0 or more.")
+        require(self.top_k >= 0, "top_k", self.top_k, "0 or more")
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the options that are inputs; see `Strategy.arrays`. `top_k` is one of them if it is not 0."""
@@ -352,13 +191,12 @@ class BeamSearch(Strategy):
         score = log_probs / ((5.0 + ops.cast(length, "float32")) / 6.0) ** self.length_penalty
         if coverage is None:
             return score
-        covered = ops.log(ops.clip(coverage, 1e-6, 1.0))
-        return score + self.coverage_penalty * ops.sum(covered, axis=-1)
+        return score + self.coverage_penalty * ops.sum(ops.log(ops.clip(coverage, 1e-6, 1.0)), axis=-1)
 
     @property
     def penalizes_coverage(self) -> bool:
         """Whether there is a coverage penalty."""
-        return not _is_number(self.coverage_penalty, 0)
+        return not is_number(self.coverage_penalty, 0)
 
     def num_candidates(self, vocabulary_size: int) -> int:
         """Return J; see `Strategy.num_candidates`. Of 2 K candidates, at least K do not end."""
@@ -387,11 +225,5 @@ def _follow(totals, tokens, ends: Ends) -> Proposal:
 def _pick(values, indices):
     """Index the last axis: values (B, K, J) at indices (B, K) -> (B, K)."""
     beams, count = values.shape[1:]
-    return cache.gather_beams(
-        ops.reshape(values, (-1, beams * count)), indices + count * np.arange(beams, dtype="int32")
-    )
-
-
-def _is_number(value, number: float) -> bool:
-    """Return whether an option is this number, and not a tensor."""
-    return isinstance(value, (int, float)) and value == number
+    indices = indices + count * np.arange(beams, dtype="int32")
+    return cache.gather_beams(ops.reshape(values, (-1, beams * count)), indices)

@@ -10,9 +10,9 @@ from keras_attention.layers.attention import (
     masked_softmax,
     soft_attend,
 )
-from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise, doubly_stochastic
-from keras_attention.layers.decoding.merged_dense import logits_of_step
-from keras_attention.layers.embeddings import InputEmbedding
+from keras_attention.layers.attention_losses import AttentionLoss, GumbelNoise
+from keras_attention.layers.embeddings import InputEmbedding, MaskEmbedding
+from keras_attention.layers.image_encoder import ImageEncoder
 from keras_attention.layers.masks import causal_mask, combine_masks, scores_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
@@ -20,12 +20,11 @@ from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositi
 from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.recurrent_decoder import RecurrentDecoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
-from keras_attention.layers.relative import RelativeAttention, relative_encodings, relative_shift
+from keras_attention.layers.relative import RelativeAttention
 from keras_attention.layers.task_heads import MaskedLMHead, OutputBias
 from keras_attention.layers.transformer import Transformer
 from keras_attention.layers.transformer_block import TransformerBlock
-from keras_attention.layers.two_stream import MaskEmbedding, RelativeTransformer, gather_last
-from keras_attention.layers.vision import ImageEncoder
+from keras_attention.layers.two_stream import RelativeTransformer
 from keras_attention.layers.word_features import AffixEncoder
 
 __all__ = [
@@ -57,12 +56,7 @@ __all__ = [
     "hard_attend",
     "combine_masks",
     "dot_logits",
-    "doubly_stochastic",
-    "gather_last",
-    "logits_of_step",
     "masked_softmax",
-    "relative_encodings",
-    "relative_shift",
     "scores_mask",
     "sinusoidal_positions",
     "soft_attend",

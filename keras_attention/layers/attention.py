@@ -166,11 +166,7 @@ def log_scores(scores):
 
 def align_mask(mask, rank: int):
     """Insert axes into a padding or attention mask, so that it broadcasts to logits (B, ..., Q, S) of this rank."""
-    if mask is None:
-        return None
-    if len(mask.shape) == 2:
-        mask = ops.expand_dims(mask, 1)
-    while len(mask.shape) < rank:
+    while mask is not None and len(mask.shape) < rank:
         mask = ops.expand_dims(mask, 1)
     return mask
 
@@ -250,8 +246,11 @@ class AdditiveAttention(BaseLayer):
         if projected_keys is None:
             projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
         logits = additive_logits(self.query_projection(query), projected_keys, self.vector)  # (B, Q, S)
-        outputs = hard_attend(logits, value, mask, noise) if self.hard else soft_attend(logits, value, mask)
-        return outputs if return_attention_scores else outputs[0]
+        if self.hard:
+            context, scores = hard_attend(logits, value, mask, noise)
+        else:
+            context, scores = soft_attend(logits, value, mask)
+        return (context, scores) if return_attention_scores else context
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
@@ -336,8 +335,8 @@ class DotProductAttention(BaseLayer):
         if projected_keys is None:
             projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
         query = query if self.units is None else self.query_projection(query)  # (B, Q, D)
-        outputs = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
-        return outputs if return_attention_scores else outputs[0]
+        context, scores = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
+        return (context, scores) if return_attention_scores else context
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

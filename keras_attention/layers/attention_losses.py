@@ -1,10 +1,10 @@
 """Losses of a captioner's attention: the doubly stochastic loss, and REINFORCE for hard attention.
 
-    soft:  L = -log p(y | x)  +  lambda sum_i (1 - sum_t a_ti)^2
-    hard:  grad L = grad [-log p(y | s)  -  lambda_r (log p(y | s) - b) log p(s)  -  lambda_e H[s]]
+    soft:  loss = -log p(y | x)  +  lambda sum_i (1 - sum_t a_ti)^2
+    hard:  grad loss = grad [-log p(y | s)  -  lambda_r (log p(y | s) - b) log p(s)  -  lambda_e entropy(s)]
 
-a_t are the attention scores of step t over the regions, s the sampled regions, b a moving average of log p(y | s), and
-H the entropy. The lambda term is smallest if the words together attend to each region once. In the gradient, b and the
+a_t are the attention scores of step t over the regions, s the sampled regions, and b a moving average of
+log p(y | s). The lambda term is smallest if the words together attend to each region once. In the gradient, b and the
 factor (log p(y | s) - b) are constants.
 """
 

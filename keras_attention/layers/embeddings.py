@@ -1,13 +1,15 @@
-"""The input of a Transformer's first block: token vectors, positions and segments."""
+"""The inputs of a Transformer's first block: tokens with positions and segments, and the vector of masked positions."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_nonnegative_integer, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.normalization import LayerNormalization
+from keras_attention.layers.shapes import output_specs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -31,6 +33,9 @@ class InputEmbedding(BaseLayer):
     Output:
         (B, L, M).
 
+    Raises:
+        ValueError: `num_segments` is negative or not an integer.
+
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
         >>> inputs = InputEmbedding(SinusoidalPositions(), scale=6**0.5)
@@ -52,6 +57,7 @@ class InputEmbedding(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_nonnegative_integer("num_segments", num_segments)
         self.positions, self.scale, self.num_segments = positions, scale, num_segments
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)
@@ -89,3 +95,45 @@ class InputEmbedding(BaseLayer):
     def compute_output_shape(self, tokens_shape, *_: object):
         """Return the shape of the outputs."""
         return tokens_shape
+
+
+@keras.saving.register_keras_serializable("keras_attention")
+class MaskEmbedding(BaseLayer):
+    """Return one learned vector v for every position to predict: output[b, p] = v.
+
+    Args:
+        width: M.
+        initializer: initializer of v.
+
+    Call arguments:
+        inputs: (B, P, any); only the shape is used.
+
+    Output:
+        (B, P, M).
+
+    Raises:
+        ValueError: `width` is not a positive integer.
+
+    Example:
+        >>> tuple(MaskEmbedding(7)(keras.ops.ones((2, 3, 5))).shape)
+        (2, 3, 7)
+
+    Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, section 2.3.
+    """
+
+    def __init__(self, width: int, initializer="glorot_uniform", **kwargs) -> None:
+        super().__init__(**kwargs)
+        require_positive_integers(width=width)
+        self.width, self.initializer = width, keras.initializers.get(initializer)
+
+    def build(self, inputs_shape) -> None:
+        """Create the weights."""
+        self.vector = self.add_weight(shape=(1, self.width), initializer=self.initializer, name="vector")
+
+    def call(self, inputs):
+        """Compute the outputs; see the class docstring."""
+        return ops.zeros_like(inputs[..., :1], dtype=self.compute_dtype) + ops.cast(self.vector[0], self.compute_dtype)
+
+    def compute_output_spec(self, inputs):
+        """Return the shape and dtype of the output."""
+        return output_specs(self, (*inputs.shape[:-1], self.width))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require
 from keras_attention.keras_patches import get_keras_mask, set_keras_mask
 
 NOT_ALLOWED = -1e30  # the logit of a position that may not be attended to
@@ -93,6 +94,18 @@ def combine_masks(*masks):
     return combined
 
 
+def zero_padding(x, mask):
+    """Set x (B, T, any) to zero where the padding mask (B, T), if not None, is False.
+
+    Example:
+        >>> import keras
+        >>> x = zero_padding(keras.ops.ones((1, 2, 1)), keras.ops.array([[True, False]]))
+        >>> keras.ops.convert_to_numpy(x)[0, :, 0].tolist()
+        [1.0, 0.0]
+    """
+    return x if mask is None else ops.where(ops.expand_dims(mask, -1), x, ops.zeros_like(x))
+
+
 def mask_bias(mask):
     """Return a mask in the form that is added to logits, float32: 0 = may be attended to, `NOT_ALLOWED` = may not.
 
@@ -124,6 +137,9 @@ def scores_mask(
     Returns:
         (B, Q, S) boolean, B and Q may be 1; None if there is no mask.
 
+    Raises:
+        ValueError: the lengths of a mask are neither those of `query` and `value`, nor 1.
+
     Example:
         >>> import keras
         >>> vectors = keras.ops.ones((1, 2, 3))
@@ -132,5 +148,20 @@ def scores_mask(
     """
     value_mask = implicit_mask(value) if value_mask is None else value_mask
     key_mask = implicit_mask(key) if key_mask is None else key_mask
+    _check_length("value_mask", value_mask, (value.shape[-2],))
+    _check_length("key_mask", key_mask, (value.shape[-2],))
+    _check_length("attention_mask", attention_mask, (query.shape[-2], value.shape[-2]))
     causal = causal_mask(ops.shape(query)[-2], ops.shape(value)[-2]) if use_causal_mask else None
     return combine_masks(value_mask, key_mask, attention_mask, causal)
+
+
+def _check_length(name: str, mask, lengths: tuple) -> None:
+    """Raise ValueError if the last axes of a mask have other lengths; a length is None if it is not known yet."""
+    if mask is None:
+        return
+    shape = tuple(ops.convert_to_tensor(mask).shape)
+    fits = len(shape) > len(lengths) and all(
+        size in (None, 1, length) or length is None
+        for size, length in zip(shape[-len(lengths) :], lengths, strict=True)
+    )
+    require(fits, f"{name}.shape", shape, f"(batch, {', '.join(map(str, lengths))})")

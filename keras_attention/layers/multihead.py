@@ -5,32 +5,27 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
+from keras_attention.layers.attention_heads import (
+    build_projections,
+    head_specs,
+    make_projections,
+    merge_heads,
+    project_key_value,
+    project_query,
+)
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.shapes import merge_heads, output_specs, split_heads
-
-
-def check_heads(num_heads: int, key_dim: int) -> None:
-    """Raise ValueError if the number of heads H or the width D of a head is not positive."""
-    if num_heads <= 0 or key_dim <= 0:
-        raise ValueError(f"`num_heads` is {num_heads} and `key_dim` {key_dim}; expected positive integers.")
-
-
-def head_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
-    """Return shapes and dtypes of the outputs of a layer with H heads."""
-    length = (query if value is None else value).shape[-2]
-    scores_shape = (*query.shape[:-2], layer.num_heads, query.shape[-2], length)
-    return output_specs(layer, query.shape, scores_shape if return_attention_scores else None)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MultiHeadAttention(BaseLayer):
     """Multi-head attention, self or cross.
 
-    For each head h: context_h = softmax(Q_h K_h' / sqrt(D)) V_h with Q = query W_q + b_q, K = key W_k + b_k and
-    V = value W_v + b_v; the output is [context_1 ... context_H] W_o + b_o.
+    For each head h: context_h = softmax(q_h k_h' / sqrt(D)) v_h with q = query W_q + b_q, k = key W_k + b_k and
+    v = value W_v + b_v; the output is [context_1 ... context_H] W_o + b_o.
 
     Args:
         num_heads: H.
@@ -54,7 +49,7 @@ class MultiHeadAttention(BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not positive.
+        ValueError: `num_heads` or `key_dim` is not a positive integer.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
@@ -75,26 +70,19 @@ class MultiHeadAttention(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_heads(num_heads, key_dim)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.dropout, self.use_bias = dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        fused = self.kernel_initializer
-        if isinstance(fused, keras.initializers.GlorotUniform):
-            fused = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
-        self.query_projection, self.key_projection, self.value_projection = (
-            self.make_dense(num_heads * key_dim, name, fused, use_bias) for name in ("query", "key", "value")
-        )
+        initializer = self.kernel_initializer
+        if isinstance(initializer, keras.initializers.GlorotUniform):
+            initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
+        self.query_projection, self.key_projection, self.value_projection = make_projections(self, initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
         """Create the weights."""
-        value_shape = value_shape or query_shape
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
-        self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
+        self.output_projection = build_projections(self, query_shape, value_shape, key_shape)
 
     def call(
         self,
@@ -113,40 +101,13 @@ class MultiHeadAttention(BaseLayer):
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        keys, values = self.project_key_value(value, key)  # (B, H, S, D)
-        context, scores = self.attend_projected(
-            self.project_query(query), keys, values, mask, return_attention_scores, bool(training)
-        )
-        return (context, scores) if return_attention_scores else context
-
-    def project_query(self, query):
-        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
-        return split_heads(self.query_projection(query), self.num_heads)
-
-    def project_key_value(self, value, key=None):
-        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
-        keys, values = self.key_projection(value if key is None else key), self.value_projection(value)
-        return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
-
-    def attend_projected(self, query, keys, values, mask=None, return_attention_scores=False, training=False):
-        """Return the output and the scores (or None) for projected queries, keys and values.
-
-        Args:
-            query: (..., H, Q, D), from `project_query`.
-            keys, values: (..., H, S, D), from `project_key_value`.
-            mask: padding mask (B, S) or attention mask (B, Q, S), True = may be attended to.
-            return_attention_scores: return the scores; otherwise None.
-            training: whether dropout is active.
-
-        Returns:
-            (..., Q, M), and (..., H, Q, S) float32 or None.
-        """
-        dropout_fn = self.dropout_layer.function(training)
+        query, (keys, values) = project_query(self, query), project_key_value(self, value, key)
+        dropout_fn = self.dropout_layer.function(bool(training))
         if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
-            return self.output_projection(merge_heads(_fused(query, keys, values, mask))), None
-        logits = dot_logits(query, keys)  # (..., H, Q, S)
-        context, scores = soft_attend(logits, values, mask, dropout_fn)  # (..., H, Q, D), (..., H, Q, S)
-        return self.output_projection(merge_heads(context)), scores if return_attention_scores else None
+            return self.output_projection(merge_heads(_fused(query, keys, values, mask)))
+        contexts, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)  # (B, H, Q, D), (B, H, Q, S)
+        outputs = self.output_projection(merge_heads(contexts))
+        return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

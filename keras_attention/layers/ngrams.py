@@ -5,12 +5,14 @@ They need fewer examples than a recurrent layer, because each n-gram has its own
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import implicit_mask
 
@@ -19,9 +21,9 @@ _PIECE_LENGTH, _STRING_LENGTH = 16, 5  # the number of characters, at most
 
 
 def check_buckets(buckets: int) -> None:
-    """Raise ValueError if `buckets` is not from 1 to 65,536."""
-    if not 1 <= buckets <= _MAX_BUCKETS:
-        raise ValueError(f"`buckets` is {buckets}; expected 1 to {_MAX_BUCKETS}.")
+    """Raise ValueError unless `buckets` is an integer from 1 to 65,536."""
+    is_allowed = isinstance(buckets, numbers.Integral) and 1 <= buckets <= _MAX_BUCKETS
+    require(is_allowed, "buckets", buckets, f"an integer from 1 to {_MAX_BUCKETS}")
 
 
 def ids_and_mask(inputs, mask):
@@ -49,17 +51,17 @@ def extend_hash(hashed, ids, buckets: int):
 class BagOfNGrams(BaseLayer):
     """Sum a weight vector for each token, each pair of neighbouring tokens, and each short string of a text.
 
-    y = r (s_1 / sqrt(L) + s_2 / (4 sqrt(C))), where s_1 is the sum of the vectors of L tokens and of their pairs, and
-    s_2 the sum of those of all strings of 2 to 5 neighbouring characters, of C characters. Hashes find the vectors of
-    pairs and strings. All weights are initially zero, so that an n-gram that never occurred in training has no
-    influence. With Adam, r is the ratio of the learning rate of these weights to that of other layers.
+    y = scale (s_1 / sqrt(tokens) + s_2 / (4 sqrt(characters))), where s_1 is the sum of the vectors of all tokens and
+    of their pairs, and s_2 the sum of those of all strings of 2 to 5 neighbouring characters. Hashes find the vectors
+    of pairs and strings. All weights are initially zero, so that an n-gram that never occurred in training has no
+    influence. With Adam, `scale` is the ratio of the learning rate of these weights to that of other layers.
 
     Args:
         vocabulary_size: the number of tokens.
         units: F, the width of the output, such as the number of classes.
         buckets: the number of weight vectors for pairs, and for strings, 1 to 65,536; n-grams with equal hashes share
             one.
-        learning_rate_scale: r.
+        learning_rate_scale: `scale`.
         pieces: the string of each token, of which the first 16 characters are used; "" for a token without characters.
             With None, no token has characters until the weights of a trained layer are loaded.
 
@@ -72,7 +74,7 @@ class BagOfNGrams(BaseLayer):
         (B, F), zero for a text without tokens.
 
     Raises:
-        ValueError: `buckets` is outside its range.
+        ValueError: `vocabulary_size` or `units` is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0]])
@@ -94,6 +96,7 @@ class BagOfNGrams(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(vocabulary_size=vocabulary_size, units=units)
         check_buckets(buckets)
         self.vocabulary_size, self.units = vocabulary_size, units
         self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
@@ -125,14 +128,17 @@ class BagOfNGrams(BaseLayer):
         return self._sum(ids, are_real, ops.sum(mask, axis=1)) + self._sum(*self._strings(inputs, mask))
 
     def _sum(self, ids, are_real, count):
-        """Return the sum (B, F) of the vectors of n-grams (B, n), times r / sqrt(count)."""
+        """Return the sum (B, F) of the vectors of n-grams (B, n), times scale / sqrt(count)."""
         weights = ops.cast(self.ngrams(ops.where(are_real, ids, 0)), "float32")  # half precision loses long sums
         total = ops.sum(weights * ops.cast(are_real, "float32")[..., None], axis=1)
         scale = self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, "float32"), 1.0))
         return ops.cast(total * scale[:, None], self.compute_dtype)
 
     def _strings(self, inputs, mask):
-        """Return the ids of all strings of 2 to 5 characters (B, n), whether they are real, and 16 C."""
+        """Return the ids (B, n) of all strings of 2 to 5 characters, and whether they are real.
+
+        The third result is 16 times the number of characters (B,), whose root divides the sum.
+        """
         characters = ops.take(self.characters, inputs, axis=0) * ops.cast(mask, "int32")[..., None]
         characters = ops.reshape(characters, (ops.shape(inputs)[0], -1))
         length = ops.shape(characters)[1]

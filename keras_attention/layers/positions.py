@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_nonnegative_integer, require_positive_integer
 from keras_attention.layers.base import BaseLayer
 
 # A batch is padded to a multiple of 8, and sometimes by 2 more columns. This padding needs no positions in the table.
@@ -82,12 +83,12 @@ class SinusoidalPositions(BaseLayer):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class PositionEmbedding(BaseLayer):
-    """Add a learned vector for each position: output[l] = inputs[l] + P[start + l + offset].
+    """Add a learned vector for each position: output[l] = inputs[l] + table[start + l + offset].
 
     Args:
         max_length: the number of positions.
-        offset: the number of unused vectors at the start of P (2 in RoBERTa).
-        initializer: initializer of P.
+        offset: the number of unused vectors at the start of the table (2 in RoBERTa).
+        initializer: initializer of the table.
 
     Call arguments:
         inputs: (B, L, M). Up to 9 padding vectors beyond `max_length` are allowed.
@@ -97,8 +98,9 @@ class PositionEmbedding(BaseLayer):
         (B, L, M).
 
     Raises:
-        ValueError: the sequence is longer than `max_length`. If the length is not known when the graph is traced, there
-            is no error, and all further vectors get the last position.
+        ValueError: `max_length` or `offset` has an impossible value, or the sequence is longer than `max_length`. If
+            the length is not known when the graph is traced, there is no error, and all further vectors get the last
+            position.
 
     Example:
         >>> layers = [keras.Input((5,)), keras.layers.Embedding(11, 6), PositionEmbedding(7)]
@@ -111,6 +113,8 @@ class PositionEmbedding(BaseLayer):
 
     def __init__(self, max_length: int, offset: int = 0, initializer="glorot_uniform", **kwargs) -> None:
         super().__init__(**kwargs)
+        require_positive_integer("max_length", max_length)
+        require_nonnegative_integer("offset", offset)
         self.max_length, self.offset = max_length, offset
         self.initializer = keras.initializers.get(initializer)
 

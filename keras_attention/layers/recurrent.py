@@ -1,7 +1,7 @@
 """Recurrent encoders, built from the recurrent layers of Keras: for a sequence of vectors, and for characters of words.
 
 RecurrentEncoder:  inputs (B, S, E) --> outputs (B, S, M), and the top layer's final states (B, M)
-CharacterEncoder:  character ids (B, S, c) --> one vector for each word (B, S, M)
+CharacterEncoder:  character ids (B, I, characters) --> one vector for each word (B, I, M)
 """
 
 from __future__ import annotations
@@ -9,23 +9,11 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.masks import implicit_mask
-
-SUPPORTS_JIT = keras.backend.backend() != "tensorflow"  # XLA compiles a recurrent layer for each length
-_LAYERS = {"simple": keras.layers.SimpleRNN, "gru": keras.layers.GRU, "lstm": keras.layers.LSTM}
-
-
-def check_cell(cell: str) -> None:
-    """Raise ValueError if `cell` is not the name of a recurrent cell."""
-    if cell not in _LAYERS:
-        raise ValueError(f"`cell` is {cell!r}; expected one of {', '.join(_LAYERS)}.")
-
-
-def states_per_cell(cell: str) -> int:
-    """Return the number of states of a cell: 2 (hidden and cell state) for `"lstm"`, else 1."""
-    return 2 if cell == "lstm" else 1
+from keras_attention.layers.masks import implicit_mask, zero_padding
+from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, layer_class, states_per_cell
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -56,7 +44,8 @@ class RecurrentEncoder(BaseLayer):
         state for `"simple"` and `"gru"`, hidden and cell state for `"lstm"`.
 
     Raises:
-        ValueError: the cell is unknown, or the encoder is bidirectional and `units` is odd.
+        ValueError: a number is not a positive integer, the cell is unknown, or the encoder is bidirectional and `units`
+            is odd.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0, 0], [1, 5, 9, 2, 6]])
@@ -81,7 +70,8 @@ class RecurrentEncoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_cell(cell)
+        require_positive_integers(units=units, num_layers=num_layers)
+        require_cell(cell)
         if bidirectional and units % 2:
             raise ValueError(
                 f"`units` is {units}; a bidirectional encoder needs an even number. Change `units`, or "
@@ -98,7 +88,7 @@ class RecurrentEncoder(BaseLayer):
         arguments = {"return_sequences": True, "return_state": True, "dtype": self.dtype_policy}
         if self.cell != "simple":
             arguments["use_cudnn"] = False  # a graph that was traced with cuDNN on a GPU does not run on a CPU
-        layer = _LAYERS[self.cell](width, **arguments, name=f"layer_{index}")
+        layer = layer_class(self.cell)(width, **arguments, name=f"layer_{index}")
         if not self.bidirectional:
             return layer
         both = keras.layers.Bidirectional(layer, dtype=self.dtype_policy, name=f"layer_{index}")
@@ -127,9 +117,7 @@ class RecurrentEncoder(BaseLayer):
         for layer in self.recurrent_layers:
             outputs = self.dropout_layer(outputs, training=training)
             outputs, *states = layer(outputs, initial_state=first, mask=mask, training=training)
-        outputs = self.dropout_layer(outputs, training=training)
-        if mask is not None:
-            outputs = ops.where(ops.expand_dims(mask, -1), outputs, ops.zeros_like(outputs))
+        outputs = zero_padding(self.dropout_layer(outputs, training=training), mask)
         outputs = outputs[:, :0] if is_empty else outputs
         return (outputs, *self._join_directions(states)) if self.return_state else outputs
 
@@ -159,8 +147,8 @@ class RecurrentEncoder(BaseLayer):
 class CharacterEncoder(BaseLayer):
     """Encode each word from its characters, so that words outside the vocabulary have vectors too.
 
-    A bidirectional recurrent layer reads the embedded characters c_1 ... c_P of a word. The vector of the word is the
-    concatenation of the final states of both directions: [h_P; h'_1].
+    A bidirectional recurrent layer reads the embedded characters of a word. The vector of the word is the concatenation
+    of the final states of both directions.
 
     Args:
         vocabulary_size: the number of characters.
@@ -169,15 +157,15 @@ class CharacterEncoder(BaseLayer):
         cell: `"simple"`, `"gru"` or `"lstm"`.
 
     Call arguments:
-        inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
-            `inputs`; without it, all characters are real.
+        inputs: (B, I, characters) int, the characters of each word.
+        mask: (B, I, characters) padding mask, True = a real character; padding is on the right. When None, the implicit
+            mask of `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, M), zero for a word without characters.
+        (B, I, M), zero for a word without characters.
 
     Raises:
-        ValueError: the cell is unknown, or `units` is odd.
+        ValueError: a number is not a positive integer, the cell is unknown, or `units` is odd.
 
     Example:
         >>> characters = keras.ops.array([[[3, 1, 4], [1, 5, 0]]])
@@ -191,6 +179,7 @@ class CharacterEncoder(BaseLayer):
 
     def __init__(self, vocabulary_size: int, embedding_dim: int, units: int, cell: str = "lstm", **kwargs) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(vocabulary_size=vocabulary_size, embedding_dim=embedding_dim, units=units)
         self.vocabulary_size, self.embedding_dim, self.units, self.cell = vocabulary_size, embedding_dim, units, cell
         self.supports_jit = SUPPORTS_JIT
         self.embedding = keras.layers.Embedding(
@@ -209,13 +198,10 @@ class CharacterEncoder(BaseLayer):
         embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
         words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))
         _, state, *_ = self.encoder(embedded, mask=words_mask)
-        outputs = ops.reshape(state, (-1, shape[1], self.units))
-        if mask is None:
-            return outputs
-        return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
+        return zero_padding(ops.reshape(state, (-1, shape[1], self.units)), self.compute_mask(inputs, mask))
 
     def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
         return None if mask is None else ops.any(mask, axis=-1)
 
     def compute_output_shape(self, inputs_shape):

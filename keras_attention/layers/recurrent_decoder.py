@@ -1,40 +1,22 @@
 """A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
 `call` runs the steps of a whole sequence, and `step` runs one step for each beam, so that training and decoding compute
-the same. Input feeding needs the output inside a step; otherwise W is applied to all steps at once.
+the same. `recurrence.py` has the computation of a step.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.lstm import lstm_outputs
-from keras_attention.layers.masks import implicit_mask
-from keras_attention.layers.recurrent import SUPPORTS_JIT, check_cell, states_per_cell
+from keras_attention.layers.masks import implicit_mask, zero_padding
+from keras_attention.layers.recurrence import AttentionFirst, DecoderMemory, DecoderStep, InputFeeding, PlainRecurrence
+from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, cell_class, states_per_cell
 from keras_attention.layers.scan import scan_steps
-
-_CELLS = {"simple": keras.layers.SimpleRNNCell, "gru": keras.layers.GRUCell, "lstm": keras.layers.LSTMCell}
-
-
-class DecoderStep(NamedTuple):
-    """What a step reads besides the state. `call` has T steps, with an axis T instead of K."""
-
-    inputs: Any  # (B, K, E)
-    noise: Any = None  # (B, K, S), with which hard attention samples
-    keep_mask: Any = None  # (B, K, 1), a factor of the context that the cells receive; None for 1
-
-
-class DecoderMemory(NamedTuple):
-    """What all steps attend to."""
-
-    values: Any  # (B, S, M)
-    keys: Any  # (B, S, D), projected
-    mask: Any  # (B, S)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -49,7 +31,7 @@ class RecurrentDecoder(BaseLayer):
                                     context_t = attention(h_t, memory)
                                     output_t = tanh(W [h_t; context_t])
 
-        attention first:            context_t = sigmoid(G h_{t-1}) attention([x_t; h_{t-1}], memory)
+        attention first:            context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
                                     h_t = cell([x_t; context_t], h_{t-1})
                                     output_t = tanh(W [x_t; h_t; context_t])     (deep output)
 
@@ -83,8 +65,8 @@ class RecurrentDecoder(BaseLayer):
         outputs (B, T, F). With `return_attention_scores`, a tuple of the outputs and scores (B, T, S) in float32.
 
     Raises:
-        ValueError: the cell is unknown, `memory` is missing with an attention, or `return_attention_scores` is True
-            without attention.
+        ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention, or
+            `return_attention_scores` is True without attention.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -113,38 +95,32 @@ class RecurrentDecoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_cell(cell)
+        require_positive_integers(units=units, output_dim=output_dim, num_layers=num_layers)
+        require_cell(cell)
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
         self.attend_first = attend_first and attention is not None
         self.supports_jit = SUPPORTS_JIT
-        self.cells = [_CELLS[cell](units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
+        self.cells = [cell_class(cell)(units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
         self.gate = self.state_projections = None
         if self.attend_first:
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
+        self.recurrence = self._make_recurrence()
+
+    def _make_recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
+        if self.attend_first:
+            return AttentionFirst(self.cells, self.output_projection, self.attention, self.gate)
+        if self.has_memory:
+            return InputFeeding(self.cells, self.output_projection, self.attention)
+        return PlainRecurrence(self.cells, self.output_projection)
 
     def build(self, inputs_shape, memory_shape=None, initial_state_shape=None) -> None:
         """Create the weights."""
         self._check_memory(memory_shape)
-        width = inputs_shape[-1]
-        cell_width, output_width = width, self.units
-        if self.has_memory:
-            context = memory_shape[-1]
-            cell_width += context if self.attend_first else self.output_dim
-            output_width += context
-            if not self.attention.built:  # Keras has built it already when it loads a file
-                query_width = self.units + (width if self.attend_first else 0)
-                self.attention.build((None, None, query_width), memory_shape)
-        if self.attend_first:
-            output_width += width
-            self.gate.build((None, None, self.units))
-        for cell in self.cells:
-            cell.build((None, cell_width))
-            cell_width = self.units
-        self.output_projection.build((None, None, output_width))
+        self.recurrence.build(inputs_shape[-1], memory_shape)
         if initial_state_shape is not None:
             self._build_state_projections(initial_state_shape)
 
@@ -164,11 +140,6 @@ class RecurrentDecoder(BaseLayer):
         """Whether each step attends to a memory."""
         return self.attention is not None
 
-    @property
-    def _feeds_output(self) -> bool:
-        """Whether the output of a step is part of the input of the next step (input feeding)."""
-        return self.has_memory and not self.attend_first
-
     def call(
         self,
         inputs,
@@ -183,30 +154,28 @@ class RecurrentDecoder(BaseLayer):
     ):
         """Compute the outputs; see the class docstring."""
         self._check_scores(return_attention_scores)
-        attended, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
+        memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
         steps = DecoderStep(inputs, noise, self._keep_mask(inputs, training))
         if training and self.cell == "lstm" and not self.has_memory:
             step_outputs, scores = self._run_lstms(inputs, mask, carry), None
         else:
-            step_outputs, scores, _ = self._run_steps(steps, mask, attended, carry)
-        outputs = self.dropout_layer(self._project(inputs, step_outputs), training=training)
-        outputs = _zero_padding(outputs, mask)
-        return (outputs, _zero_padding(scores, mask)) if return_attention_scores else outputs
+            step_outputs, scores, _ = self._run_steps(steps, mask, memory, carry)
+        outputs = self.dropout_layer(self.recurrence.project(inputs, step_outputs), training=training)
+        outputs = zero_padding(outputs, mask)
+        return (outputs, zero_padding(scores, mask)) if return_attention_scores else outputs
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
-        """Return the `DecoderMemory`, () without attention, and the carry before the first token."""
+        """Return the `DecoderMemory`, None without attention, and the carry before the first token."""
         self._check_memory(memory)
-        carry = {"cells": self._first_cell_states(batch_size, initial_state)}
+        carry = self.recurrence.first_carry(self._first_cell_states(batch_size, initial_state))
         if not self.has_memory:
-            return (), carry
+            return None, carry
         if memory_mask is None:
             memory_mask = implicit_mask(memory)
         if memory_mask is None:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool")
-        if self._feeds_output:
-            carry["last_output"] = ops.zeros((batch_size, 1, self.output_dim), self.compute_dtype)
         values = memory if values is None else values
         return DecoderMemory(values, self.attention.project_keys(memory), memory_mask), carry
 
@@ -231,88 +200,24 @@ class RecurrentDecoder(BaseLayer):
             hidden = lstm_outputs(cell, hidden, *states[2 * i : 2 * i + 2], mask)
         return hidden
 
-    def _run_steps(self, steps: DecoderStep, mask, attended, carry: dict):
+    def _run_steps(self, steps: DecoderStep, mask, memory: DecoderMemory | None, carry: dict):
         """Run T steps with the padding mask (B, T) or None.
 
         Returns:
             step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
         """
-        batch = ops.shape(steps.inputs)[0]
-        first = {"step_outputs": ops.zeros((batch, 1, self._step_output_dim(attended)), self.compute_dtype)}
+        width = self.recurrence.step_output_dim(memory.values.shape[-1] if self.has_memory else None)
+        first = {"step_outputs": ops.zeros((ops.shape(steps.inputs)[0], 1, width), self.compute_dtype)}
         if self.has_memory:
-            first["scores"] = ops.zeros_like(ops.cast(attended.mask, "float32"))[:, None]
+            first["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]
 
         def run_step(step, carry):
             step = DecoderStep(step["inputs"], step.get("noise"), step.get("keep_mask"))
-            step_outputs, scores, carry = self._run_step(step, attended, carry)
+            step_outputs, scores, carry = self.recurrence.run(step, memory, carry)
             return {"step_outputs": step_outputs} | ({} if scores is None else {"scores": scores}), carry
 
         outputs, carry = scan_steps(run_step, {**steps._asdict(), "mask": mask}, carry, first)
         return outputs["step_outputs"], outputs.get("scores"), carry
-
-    def _run_step(self, step: DecoderStep, attended, carry: dict):
-        """Run one step, and return `(step_outputs, scores, carry)`; `_project` turns step outputs into outputs.
-
-        The step outputs are h_t without attention, output_t with input feeding, [h_t; context_t] with attention first.
-        The carry has the states of the `cells` and, with input feeding, the `last_output`, each (B, K, any).
-        """
-        if not self.has_memory:
-            hidden, cells = self._run_cells(step.inputs, carry["cells"])
-            return hidden, None, {"cells": cells}
-        if self.attend_first:
-            return self._attend_then_run(step, attended, carry)
-        return self._run_then_attend(step, attended, carry)
-
-    def _run_then_attend(self, step: DecoderStep, attended: DecoderMemory, carry: dict):
-        """Run one step with input feeding: the cells, then the attention."""
-        cell_context = _mask_context(carry["last_output"], step.keep_mask)
-        hidden, cells = self._run_cells(ops.concatenate([step.inputs, cell_context], -1), carry["cells"])
-        context, scores = self._attend_to_memory(hidden, attended, step.noise)
-        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
-        return output, scores, {"cells": cells, "last_output": output}
-
-    def _attend_then_run(self, step: DecoderStep, attended: DecoderMemory, carry: dict):
-        """Run one step with the attention first, then the cells."""
-        hidden = carry["cells"][-states_per_cell(self.cell)]  # the output of the top cell at the last step
-        context, scores = self._attend_to_memory(ops.concatenate([step.inputs, hidden], -1), attended, step.noise)
-        context = context * self.gate(hidden)
-        cell_context = _mask_context(context, step.keep_mask)
-        hidden, cells = self._run_cells(ops.concatenate([step.inputs, cell_context], -1), carry["cells"])
-        return ops.concatenate([hidden, context], -1), scores, {"cells": cells}
-
-    def _attend_to_memory(self, query, attended: DecoderMemory, noise):
-        """Return the context (B, K, M) and the scores (B, K, S)."""
-        return self.attention(
-            query,
-            attended.values,
-            value_mask=attended.mask,
-            projected_keys=attended.keys,
-            return_attention_scores=True,
-            **({} if noise is None else {"noise": noise}),
-        )
-
-    def _run_cells(self, inputs, states: list):
-        """Run the stack of cells on (B, K, any); return the output of the top cell (B, K, units) and the new states."""
-        beams, count = ops.shape(inputs)[1], states_per_cell(self.cell)
-        hidden, states, new_states = _merge_beams(inputs), [_merge_beams(state) for state in states], []
-        for i, cell in enumerate(self.cells):
-            hidden, new = cell(hidden, states[i * count : (i + 1) * count])
-            new_states += keras.tree.flatten(new)
-        return _split_beams(hidden, beams), [_split_beams(state, beams) for state in new_states]
-
-    def _project(self, inputs, step_outputs):
-        """Turn step outputs (B, T, any) into outputs (B, T, F): tanh(W ...), unless the step has done it."""
-        if self._feeds_output:
-            return step_outputs
-        if self.attend_first:
-            step_outputs = ops.concatenate([inputs, step_outputs], -1)  # [x_t; h_t; context_t]
-        return ops.tanh(self.output_projection(step_outputs))
-
-    def _step_output_dim(self, attended) -> int:
-        """Return the width of the step outputs."""
-        if self._feeds_output:
-            return self.output_dim
-        return self.units + (attended.values.shape[-1] if self.attend_first else 0)
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
@@ -330,10 +235,10 @@ class RecurrentDecoder(BaseLayer):
             dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
             tensors (B, 1, ...).
         """
-        attended, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
+        memory, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps(DecoderStep(tokens), mask, attended, carry)
-        return {"constants": attended._asdict() if self.has_memory else {}, "carry": carry}
+            _, _, carry = self._run_steps(DecoderStep(tokens), mask, memory, carry)
+        return {"constants": memory._asdict() if self.has_memory else {}, "carry": carry}
 
     def step(self, inputs, state: dict):
         """Advance every beam by one token.
@@ -345,9 +250,9 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
         """
-        attended = DecoderMemory(**state["constants"]) if self.has_memory else ()
-        step_outputs, scores, carry = self._run_step(DecoderStep(inputs), attended, state["carry"])
-        return self._project(inputs, step_outputs), {**state, "carry": carry}, scores
+        memory = DecoderMemory(**state["constants"]) if self.has_memory else None
+        step_outputs, scores, carry = self.recurrence.run(DecoderStep(inputs), memory, state["carry"])
+        return self.recurrence.project(inputs, step_outputs), {**state, "carry": carry}, scores
 
     def encoder_arguments(self, encoded, mask) -> dict:
         """Return the arguments of `call` and `start` for the outputs of a `RecurrentEncoder` and their mask (B, S)."""
@@ -377,23 +282,3 @@ class RecurrentDecoder(BaseLayer):
         if not return_attention_scores:
             return outputs
         return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
-
-
-def _mask_context(context, keep_mask):
-    """Multiply a context (B, K, any) by the `keep_mask` (B, K, 1) of the step, if there is one."""
-    return context if keep_mask is None else context * keep_mask
-
-
-def _zero_padding(x, mask):
-    """Set x (B, T, any) to zero where the mask (B, T), if not None, is False."""
-    return x if mask is None else ops.where(ops.expand_dims(mask, -1), x, ops.zeros_like(x))
-
-
-def _merge_beams(x):
-    """(B, K, M) -> (B * K, M)."""
-    return ops.reshape(x, (-1, x.shape[-1]))
-
-
-def _split_beams(x, beams):
-    """(B * K, M) -> (B, K, M)."""
-    return ops.reshape(x, (-1, beams, x.shape[-1]))

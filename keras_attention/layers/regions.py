@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require, require_positive_integer, require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import reshape, sizes_of
@@ -45,10 +46,10 @@ def append_coordinates(grid):
 
 
 def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
-    """Return Gaussian weights around each region: K[r, s] = g[r, s] / sum_t g[r, t].
+    """Return Gaussian weights around each region: kernel[i, j] = g[i, j] / sum_k g[i, k].
 
-    g[r, s] = exp(-|r - s|^2 / (2 deviation^2)), with the distance |r - s| in regions. Smoothed attention scores are
-    `scores @ K`, and their context is `scores @ (K @ regions)`.
+    g[i, j] = exp(-|i - j|^2 / (2 deviation^2)), with the distance |i - j| in regions. Smoothed attention scores are
+    `scores @ kernel`, and their context is `scores @ (kernel @ regions)`.
 
     Args:
         rows: the number of rows of the grid.
@@ -78,15 +79,15 @@ class SelfAttention2D(BaseLayer):
         units: D, the number of channels of queries, keys and values; an eighth of the input channels when None.
 
     Call arguments:
-        inputs: (B, h, w, C).
+        inputs: (B, height, width, C).
         return_attention_scores: also return the attention scores.
 
     Output:
-        outputs (B, h, w, C). With `return_attention_scores`, the pair (outputs, scores): scores (B, h w, h w) are
-        float32, and row i has the scores of the query at position i.
+        outputs (B, height, width, C). With `return_attention_scores`, the pair (outputs, scores): scores (B, R, R),
+        R = height * width, are float32, and row i has the scores of the query at position i.
 
     Raises:
-        ValueError: `units` is not positive.
+        ValueError: `units` is neither None nor a positive integer.
 
     Example:
         >>> layers = [keras.Input((15, 15, 3)), keras.layers.Conv2D(16, 3, strides=2), SelfAttention2D()]
@@ -99,8 +100,8 @@ class SelfAttention2D(BaseLayer):
 
     def __init__(self, units: int | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
-        if units is not None and units < 1:
-            raise ValueError(f"`units` is {units}; expected a positive integer, or None for an eighth of the channels.")
+        if units is not None:
+            require_positive_integer("units", units, ", or None for an eighth of the channels")
         self.units = units
 
     def build(self, inputs_shape) -> None:
@@ -161,6 +162,9 @@ class ShiftRegions(BaseLayer):
     Output:
         (B, R, C).
 
+    Raises:
+        ValueError: `rows` or `columns` is not a positive integer, or R is another number.
+
     Example:
         >>> tuple(ShiftRegions(3, 5)(keras.ops.ones((2, 15, 7)), training=True).shape)
         (2, 15, 7)
@@ -168,14 +172,17 @@ class ShiftRegions(BaseLayer):
 
     def __init__(self, rows: int, columns: int, **kwargs) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(rows=rows, columns=columns)
         self.rows, self.columns = rows, columns
         self.seed_generator = keras.random.SeedGenerator()
 
     def call(self, regions, training=False):
         """Compute the outputs; see the class docstring."""
+        count = self.rows * self.columns
+        require(regions.shape[1] in (None, count), "regions.shape[1]", regions.shape[1], f"{count}, rows times columns")
         if not training:
             return regions
-        count, shifts = self.rows * self.columns, self._draw_shifts(ops.shape(regions)[0])
+        shifts = self._draw_shifts(ops.shape(regions)[0])
         rows = ops.mod(ops.arange(self.rows, dtype="int32") + shifts[:, :1], self.rows)
         columns = ops.mod(ops.arange(self.columns, dtype="int32") + shifts[:, 1:], self.columns)
         sources = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, count, 1))

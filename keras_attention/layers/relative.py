@@ -11,13 +11,22 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
+from keras_attention.layers.attention_heads import (
+    build_projections,
+    head_specs,
+    make_projections,
+    merge_heads,
+    project_key_value,
+    project_query,
+    split_heads,
+)
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
-from keras_attention.layers.multihead import check_heads, head_specs
 from keras_attention.layers.positions import sinusoidal_positions
-from keras_attention.layers.shapes import merge_heads, reshape, sizes_of, split_heads
+from keras_attention.layers.shapes import reshape, sizes_of
 
 
 def relative_encodings(queries, keys, width: int, start=None):
@@ -103,7 +112,7 @@ class RelativeAttention(BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not positive, M is odd, or `same_segment` is not None while
+        ValueError: `num_heads` or `key_dim` is not a positive integer, M is odd, or `same_segment` is not None while
             `use_segments` is False.
 
     Example:
@@ -127,13 +136,12 @@ class RelativeAttention(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        check_heads(num_heads, key_dim)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
         self.num_heads, self.key_dim = num_heads, key_dim
         self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.query_projection, self.key_projection, self.value_projection = (
-            self.make_dense(num_heads * key_dim, name, self.kernel_initializer, use_bias)
-            for name in ("query", "key", "value")
+        self.query_projection, self.key_projection, self.value_projection = make_projections(
+            self, self.kernel_initializer
         )
         self.distance_projection = self.make_dense(num_heads * key_dim, "distance", self.kernel_initializer, False)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
@@ -145,12 +153,7 @@ class RelativeAttention(BaseLayer):
                 f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
                 "queries first."
             )
-        value_shape = value_shape or query_shape
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
-        self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
-        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
+        self.output_projection = build_projections(self, query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
@@ -181,26 +184,10 @@ class RelativeAttention(BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
-        keys, values = self.project_key_value(value, key)
-        context, scores = self.attend_projected(
-            self.project_query(query),
-            keys,
-            values,
-            mask,
-            self.project_distances(encodings),
-            same_segment,
-            bool(training),
-        )
-        return (context, scores) if return_attention_scores else context
-
-    def project_query(self, query):
-        """Return the projected queries, split into heads: (..., Q, M) -> (..., H, Q, D)."""
-        return split_heads(self.query_projection(query), self.num_heads)
-
-    def project_key_value(self, value, key=None):
-        """Return the projected keys and values, (..., H, S, D) each; the inputs are (..., S, any)."""
-        keys, values = self.key_projection(value if key is None else key), self.value_projection(value)
-        return split_heads(keys, self.num_heads), split_heads(values, self.num_heads)
+        query, (keys, values) = project_query(self, query), project_key_value(self, value, key)
+        distances = self.project_distances(encodings)
+        outputs, scores = self.attend_projected(query, keys, values, mask, distances, same_segment, bool(training))
+        return (outputs, scores) if return_attention_scores else outputs
 
     def project_distances(self, encodings):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""

@@ -9,9 +9,10 @@ from keras import ops
 
 
 def scan(body: Callable, carry, steps, reverse: bool = False):
-    """Return the last carry and the outputs of `keras.ops.scan`, also for 0 steps of an unknown number of texts.
+    """Return the last carry and the outputs of `keras.ops.scan`, also for 0 steps.
 
-    There, TensorFlow cannot stack the outputs; so one step of zeros is added and removed.
+    In a TensorFlow graph with an unknown batch size, the outputs of 0 steps cannot be stacked. So a step of zeros is
+    added, and its output is removed.
 
     Args:
         body: a function (carry, step) -> (carry, outputs).

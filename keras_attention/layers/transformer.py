@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
-from keras_attention.layers.decoding.cache import first_cache, memory_inputs, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
 from keras_attention.layers.decoding.stack import prefill_stack, step_stack
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
@@ -109,24 +109,24 @@ class Transformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
-        x, collected = self.inputs(tokens, segment_ids=segment_ids, training=training), []
+        x, scores = self.inputs(tokens, segment_ids=segment_ids, training=training), []
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
             "memory_mask": implicit_mask(memory) if memory_mask is None else memory_mask,
             "attention_mask": causal_mask(ops.shape(x)[1]) if self.causal else None,
             "training": training,
         }
-        memories = [] if memory is None else [memory]
+        arguments = [] if memory is None else [memory]
         for block in self.blocks:
             if return_attention_scores:
-                x, scores = block(x, *memories, return_attention_scores=True, **options)
-                collected.append(scores)
+                x, block_scores = block(x, *arguments, return_attention_scores=True, **options)
+                scores.append(block_scores)
             elif self.remat and training:
-                x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *memories)
+                x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *arguments)
             else:
-                x = block(x, *memories, **options)
-        x = apply_norm(self.norm, x)
-        return (x, collected) if return_attention_scores else x
+                x = block(x, *arguments, **options)
+        outputs = apply_norm(self.norm, x)
+        return (outputs, scores) if return_attention_scores else outputs
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
         """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
@@ -136,23 +136,23 @@ class Transformer(BaseLayer):
             length: T, the maximum number of tokens, an integer or a scalar tensor.
             memory: (B, S, any) or None.
             memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
-            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right, and on JAX,
-                there must be room for it.
+            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right. On JAX,
+                `length` counts the padding too.
 
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
-        sizes, constants, shared_memory = ops.shape(tokens)[:2], {}, None
+        sizes, constants, block_memory = ops.shape(tokens)[:2], {}, None
         if self.has_memory:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            shared_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
-            constants = {"mask": memory_mask, "memory": {"bias": shared_memory.bias, "is_real": shared_memory.is_real}}
-        shared = prompt_inputs(sizes, shared_memory)
-        constants |= {f"block_{i}": block_constants(block, shared_memory) for i, block in enumerate(self.blocks)}
+            block_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
+            constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "is_real": block_memory.is_real}}
+        constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(self.blocks)}
+        prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
         x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
-        prompts = prefill_stack(self.blocks, x, constants, lambda block, x, own: prefill_block(block, x, shared, own))
+        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
         mask = ops.ones(sizes, "bool") if mask is None else mask
-        return {"constants": constants, **first_cache(prompts, mask, length)}
+        return {"constants": constants, **first_state(prompt_caches, mask, length)}
 
     def step(self, tokens, state: dict):
         """Advance every beam by one token.
@@ -169,11 +169,9 @@ class Transformer(BaseLayer):
         x, position = ops.reshape(tokens, (-1, 1, width)), ops.reshape(state["carry"]["position"], (-1, 1))
         x = ops.reshape(self.inputs(x, start=position), (-1, width))  # (B K, M)
         memory = state["constants"].get("memory", {})
-        shared, state = step_inputs(state, memory.get("bias"), self.compute_dtype)
-        x, state, scores = step_stack(
-            self.blocks, x, state, lambda block, x, *parts: step_block(block, x, shared, *parts)
-        )
-        means = [ops.mean(of_block, axis=1) for of_block in scores if of_block is not None]
+        step, state = begin_step(state, memory.get("bias"), self.compute_dtype)
+        x, state, scores = step_stack(self.blocks, x, state, functools.partial(step_block, step=step))
+        means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]
         mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
         return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import keras
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
@@ -54,8 +55,8 @@ class TransformerBlock(BaseLayer):
         cross-attention (B, H, L, S) or, without a memory, of the self-attention (B, H, L, L).
 
     Raises:
-        ValueError: M is not a multiple of H, `attention` does not have H heads, or calls with and
-            without a memory are mixed.
+        ValueError: a number is not a positive integer, M is not a multiple of H, `attention` does not have H heads, or
+            calls with and without a memory are mixed.
 
     Example:
         >>> embedding, block = keras.layers.Embedding(11, 6, mask_zero=True), TransformerBlock(2, 13)
@@ -80,6 +81,7 @@ class TransformerBlock(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(num_heads=num_heads, intermediate_dim=intermediate_dim)
         if attention is not None and attention.num_heads != num_heads:
             raise ValueError(
                 f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads; expected equal numbers."

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
+from keras_attention.layers.attention_heads import project_key_value, project_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
-from keras_attention.layers.decoding.cache import first_cache, prompt_inputs, step_inputs
+from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
 from keras_attention.layers.decoding.relative_blocks import (
     StreamInputs,
     decoding_distances,
@@ -54,42 +55,13 @@ def gather_last(states, mask, length=None):
     return ops.take_along_axis(states, ops.expand_dims(order, -1), axis=1), ops.take_along_axis(mask, order, axis=1)
 
 
-@keras.saving.register_keras_serializable("keras_attention")
-class MaskEmbedding(BaseLayer):
-    """Return one learned vector v for every position to predict: output[b, p] = v.
+class AttentionInputs(NamedTuple):
+    """What the attention of all blocks reads besides the streams; the m memories precede the L tokens."""
 
-    Args:
-        width: M.
-        initializer: initializer of v.
-
-    Call arguments:
-        inputs: (B, P, any); only the shape is used.
-
-    Output:
-        (B, P, M).
-
-    Example:
-        >>> tuple(MaskEmbedding(7)(keras.ops.ones((2, 3, 5))).shape)
-        (2, 3, 7)
-
-    Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, section 2.3.
-    """
-
-    def __init__(self, width: int, initializer="glorot_uniform", **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.width, self.initializer = width, keras.initializers.get(initializer)
-
-    def build(self, inputs_shape) -> None:
-        """Create the weights."""
-        self.vector = self.add_weight(shape=(1, self.width), initializer=self.initializer, name="vector")
-
-    def call(self, inputs):
-        """Compute the outputs; see the class docstring."""
-        return ops.zeros_like(inputs[..., :1], dtype=self.compute_dtype) + ops.cast(self.vector[0], self.compute_dtype)
-
-    def compute_output_spec(self, inputs):
-        """Return the shape and dtype of the output."""
-        return output_specs(self, (*inputs.shape[:-1], self.width))
+    masks: list  # (B, L, m + L) of the content stream and of the query stream; B may be 1
+    encodings: Any  # (L + m + L, M), the distance encodings
+    same_segment: Any  # (B, L, m + L) boolean, or None for one segment
+    target_mapping: Any  # (B, P, L), the positions of the queries, or None for all positions in order
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -176,11 +148,9 @@ class RelativeTransformer(BaseLayer):
     ):
         """Compute the outputs; see the class docstring."""
         mask = implicit_mask(tokens) if mask is None else mask
-        arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
-        streams = [x for x in (tokens, queries) if x is not None]
-        outputs, _, scores = self._run_blocks(
-            streams, arguments, target_mapping, memories, return_attention_scores, training
-        )
+        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
+        streams = [tokens] if queries is None else [tokens, queries]
+        outputs, _, scores = self._run_blocks(streams, attention_inputs, memories, return_attention_scores, training)
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
@@ -201,16 +171,18 @@ class RelativeTransformer(BaseLayer):
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
             (B, m). Memories do not include padding. No gradient flows into them.
         """
-        arguments = _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories)
-        outputs, block_inputs, _ = self._run_blocks([tokens], arguments, None, memories)
+        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
+        outputs, block_inputs, _ = self._run_blocks([tokens], attention_inputs, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
-        new = [gather_last(ops.stop_gradient(x), mask, memory_length) for x in block_inputs]
-        return outputs, {**{f"block_{i}": states for i, (states, _) in enumerate(new)}, "mask": new[0][1]}
+        new_memories = {}
+        for i, x in enumerate(block_inputs):
+            new_memories[f"block_{i}"], new_memories["mask"] = gather_last(ops.stop_gradient(x), mask, memory_length)
+        return outputs, new_memories
 
     def _run_blocks(
-        self, streams: list, arguments: dict, target_mapping, memories, return_attention_scores=False, training=False
+        self, streams: list, attention_inputs: AttentionInputs, memories, return_attention_scores=False, training=False
     ):
         """Run all blocks over `streams`: the content stream and, if any, the query stream.
 
@@ -222,12 +194,9 @@ class RelativeTransformer(BaseLayer):
         for i, block in enumerate(self.blocks):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
-
-            def run(inputs, *streams, block=block):
-                return _run_block(block, inputs, streams, arguments, target_mapping, training)
-
+            run = functools.partial(_run_block, block, attention_inputs, training)
             if self.remat and training and not return_attention_scores:
-                streams = keras.remat(lambda *inputs, run=run: run(*inputs)[0])(block_inputs[-1], *streams)
+                streams = keras.remat(lambda *tensors, run=run: run(*tensors)[0])(block_inputs[-1], *streams)
             else:
                 streams, block_scores = run(block_inputs[-1], *streams)
                 scores.append(block_scores)
@@ -243,20 +212,18 @@ class RelativeTransformer(BaseLayer):
         Returns:
             dict of `constants`, `carry` and `cache`.
         """
-        (batch, size), width = ops.shape(tokens)[:2], tokens.shape[-1]
-        shared, encodings = prompt_inputs((batch, size)), relative_encodings(size, size, width)
+        (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
         constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}
-
-        def prefill(block, x, own):
-            return prefill_content(block, x, shared, own, block.attention.project_distances(encodings))
-
-        x = ops.reshape(self.inputs(tokens), (-1, width))
-        prompts = prefill_stack(self.blocks, x, constants, prefill)
-        constants["prompt_mask"] = ops.ones((batch, size), "bool")
-        state = first_cache(prompts, constants["prompt_mask"], length)
-        slots = state["carry"]["written_by"].shape[2]
+        encodings = relative_encodings(prompt_length, prompt_length, width)
+        prompt = prompt_inputs((batch, prompt_length))
+        prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
+        x = ops.reshape(self.inputs(tokens), (-1, width))  # (B L, M)
+        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
+        constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
+        state = first_state(prompt_caches, constants["prompt_mask"], length)
+        recent_slots = state["carry"]["written_by"].shape[2]
         for i, block in enumerate(self.blocks):
-            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, slots, width)
+            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, recent_slots, width)
         return {"constants": constants, **state}
 
     def step(self, tokens, state: dict, queries):
@@ -272,10 +239,10 @@ class RelativeTransformer(BaseLayer):
         """
         _, beams, width = tokens.shape
         x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
-        t = ops.max(state["carry"]["position"])  # equal in all texts
-        shared, state = step_inputs(state, dtype=self.compute_dtype)
-        at = StreamInputs(shared, t, ops.shape(state["constants"]["prompt_mask"])[1])
-        x, state, _ = step_stack(self.blocks, x, state, lambda block, x, *parts: step_streams(block, x, at, *parts))
+        position = ops.max(state["carry"]["position"])  # equal in all texts
+        step, state = begin_step(state, dtype=self.compute_dtype)
+        streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])
+        x, state, _ = step_stack(self.blocks, x, state, functools.partial(step_streams, streams=streams))
         return ops.reshape(apply_norm(self.norm, x), (-1, 2 * beams, width))[:, beams:], state, None
 
     def compute_mask(self, *_: object, **__: object) -> None:
@@ -297,31 +264,34 @@ class RelativeTransformer(BaseLayer):
         return output_specs(self, stream.shape), [keras.KerasTensor(shape, dtype="float32") for _ in self.blocks]
 
 
-def _run_block(block, inputs, streams: Sequence, arguments: dict, target_mapping, training):
-    """Run a block over the streams; return its outputs, one per stream, and the scores of the last stream.
+def _run_block(block, attention_inputs: AttentionInputs, training, inputs, content, query=None) -> tuple[list, Any]:
+    """Run a block over the content stream (B, L, M) and, if any, the query stream (B, P, M).
 
-    All streams attend to the keys and values of `inputs` (B, m + L, M); only their masks differ.
+    Both streams attend to the keys and values of `inputs` (B, m + L, M), the memories and the content stream; only
+    their masks and queries differ. Return the outputs, one per stream, and the scores of the last stream.
     """
     attention = block.attention
-    keys, values = attention.project_key_value(block.attention_inputs(inputs))
-    distances = attention.project_distances(arguments["encodings"])
+    keys, values = project_key_value(attention, block.attention_inputs(inputs))
+    distances = attention.project_distances(attention_inputs.encodings)
 
     def attend_with(mask, x):
-        others = mask, distances, arguments["same_segment"], bool(training)
-        return attention.attend_projected(attention.project_query(x), keys, values, *others)
+        return attention.attend_projected(
+            project_query(attention, x), keys, values, mask, distances, attention_inputs.same_segment, bool(training)
+        )
 
-    outputs, scores = [], None
-    for x, mask in zip(streams, arguments["masks"], strict=False):
-        self_attend = functools.partial(attend_with, mask)
-        if target_mapping is not None and outputs:  # the query stream follows the content stream
-            self_attend = _at_targets(self_attend, target_mapping)
-        x, scores, _ = block.run_branches(x, self_attend, training=training)
-        outputs.append(x)
-    return outputs, scores
+    content_mask, query_mask = attention_inputs.masks
+    content, scores, _ = block.run_branches(content, functools.partial(attend_with, content_mask), training=training)
+    if query is None:
+        return [content], scores
+    attend = _at_targets(functools.partial(attend_with, query_mask), attention_inputs.target_mapping)
+    query, scores, _ = block.run_branches(query, attend, training=training)
+    return [content, query], scores
 
 
 def _at_targets(self_attend: Callable, target_mapping) -> Callable:
     """Return `self_attend` for queries (B, P, M) at the positions that the one-hot `target_mapping` (B, P, L) gives."""
+    if target_mapping is None:
+        return self_attend
 
     def self_attend_at_targets(x):
         mapping = ops.cast(target_mapping, x.dtype)
@@ -332,22 +302,25 @@ def _at_targets(self_attend: Callable, target_mapping) -> Callable:
     return self_attend_at_targets
 
 
-def _attention_arguments(tokens, mask, segment_ids, permutation_mask, memories) -> dict:
-    """Return the attention arguments that all blocks share: `masks` of both streams, `encodings`, `same_segment`."""
+def _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None) -> AttentionInputs:
+    """Return what the attention of all blocks reads; see `RelativeTransformer` for the arguments."""
     length, previous_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
     num_keys = length if memories is None else length + ops.shape(previous_mask)[1]
-    same_segment = None
-    if segment_ids is not None:
-        key_segments = segment_ids
-        if memories is not None:
-            previous = ops.zeros_like(previous_mask, dtype=segment_ids.dtype)
-            key_segments = ops.concatenate([previous, segment_ids], axis=1)
-        same_segment = ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(key_segments, 1))
-    return {
-        "masks": [_prepend_mask(x, previous_mask) for x in _stream_masks(length, mask, permutation_mask)],
-        "encodings": relative_encodings(length, num_keys, tokens.shape[-1]),
-        "same_segment": same_segment,
-    }
+    return AttentionInputs(
+        masks=[_prepend_mask(x, previous_mask) for x in _stream_masks(length, mask, permutation_mask)],
+        encodings=relative_encodings(length, num_keys, tokens.shape[-1]),
+        same_segment=None if segment_ids is None else _same_segment(segment_ids, previous_mask),
+        target_mapping=target_mapping,
+    )
+
+
+def _same_segment(segment_ids, previous_mask):
+    """Return (B, L, m + L) boolean: whether a token is in the segment of a position; the memories are in segment 0."""
+    key_segments = segment_ids
+    if previous_mask is not None:
+        previous = ops.zeros_like(previous_mask, dtype=segment_ids.dtype)
+        key_segments = ops.concatenate([previous, segment_ids], axis=1)
+    return ops.equal(ops.expand_dims(segment_ids, 2), ops.expand_dims(key_segments, 1))
 
 
 def _stream_masks(length, mask, permutation_mask) -> list:
@@ -355,10 +328,10 @@ def _stream_masks(length, mask, permutation_mask) -> list:
 
     In the content stream, every token attends to itself, even padding; in the query stream, never.
     """
-    itself = ops.expand_dims(ops.equal(ops.expand_dims(ops.arange(length), 1), ops.arange(length)), 0)  # (1, L, L)
+    is_itself = ops.expand_dims(ops.equal(ops.expand_dims(ops.arange(length), 1), ops.arange(length)), 0)  # (1, L, L)
     allowed = combine_masks(mask, permutation_mask)
-    allowed = ops.ones_like(itself) if allowed is None else allowed
-    return [ops.logical_or(allowed, itself), ops.logical_and(allowed, ops.logical_not(itself))]
+    allowed = ops.ones_like(is_itself) if allowed is None else allowed
+    return [ops.logical_or(allowed, is_itself), ops.logical_and(allowed, ops.logical_not(is_itself))]
 
 
 def _prepend_mask(mask, previous_mask):

@@ -1,6 +1,6 @@
 """Features of words from their characters: hashed prefixes and suffixes, and shapes, such as capital letters.
 
-AffixEncoder:  character ids (B, S, c) --> one vector for each word (B, S, F)
+AffixEncoder:  character ids (B, I, characters) --> one vector for each word (B, I, F)
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
 
@@ -29,7 +31,7 @@ def _add_classes(layer):
 
 
 def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
-    """Return (B, S, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of words (B, S, c)."""
+    """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
     characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
     lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
     hashes = []
@@ -44,7 +46,7 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
 
 
 def _shapes(character_classes, inputs, mask):
-    """Return (B, S, 9): whether the first, any and every character of a word has each of the three classes."""
+    """Return (B, I, 9): whether the first, any and every character of a word has each of the three classes."""
     classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]
     some = ops.max(ops.where(mask, classes, -np.inf), axis=2)
     every = ops.min(ops.where(mask, classes, np.inf), axis=2)
@@ -68,15 +70,15 @@ class AffixEncoder(BaseLayer):
             None, the shapes are zero until the weights of a trained layer are loaded.
 
     Call arguments:
-        inputs: (B, S, c) int, the characters of each word.
-        mask: (B, S, c) padding mask, True = a real character; padding is on the right. When None, the implicit mask of
-            `inputs`; without it, all characters are real.
+        inputs: (B, I, characters) int, the characters of each word.
+        mask: (B, I, characters) padding mask, True = a real character; padding is on the right. When None, the implicit
+            mask of `inputs`; without it, all characters are real.
 
     Output:
-        (B, S, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
+        (B, I, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
-        ValueError: `buckets` is outside its range.
+        ValueError: another number is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
@@ -98,6 +100,9 @@ class AffixEncoder(BaseLayer):
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        require_positive_integers(
+            vocabulary_size=vocabulary_size, affix_dim=affix_dim, max_affix_length=max_affix_length
+        )
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
         self.max_affix_length, self.buckets = max_affix_length, buckets
@@ -116,11 +121,10 @@ class AffixEncoder(BaseLayer):
         affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
-        outputs = ops.concatenate([affixes, shapes], axis=-1)
-        return ops.where(ops.any(mask, axis=-1, keepdims=True), outputs, ops.zeros_like(outputs))
+        return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
 
     def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, S): True for a word with characters. None without a character mask."""
+        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
         return None if mask is None else ops.any(mask, axis=-1)
 
     def compute_output_shape(self, inputs_shape):

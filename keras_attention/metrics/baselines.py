@@ -22,6 +22,11 @@ class Baseline:
     Attributes:
         value: the value, in the unit of the metric.
         description: what the baseline predicts, such as `"each word's most frequent tag"`.
+
+    Example:
+        >>> baseline = Baseline(0.81, "each word's most frequent tag")
+        >>> f"{baseline.value:.0%}: {baseline.description}"
+        "81%: each word's most frequent tag"
     """
 
     value: float

@@ -41,6 +41,11 @@ class CaptionMetrics:
         cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image has 0.
         meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
         note: the tokenizer that split the words, and the reason if METEOR is `None`.
+
+    Example:
+        >>> metrics = CaptionMetrics((60.0, 40.0, 30.0, 20.0), rouge_l=0.5, cider=0.75, meteor=None, note="no Java")
+        >>> metrics.bleu[3]  # BLEU-4
+        20.0
     """
 
     bleu: tuple[float, float, float, float]
@@ -224,13 +229,13 @@ def _tokenize(texts: list[str]) -> tuple[list[str], str, str]:
     return [" ".join(word for word in line if word not in dropped) for line in lines], note, problem
 
 
-def _penn_treebank(texts: list[str], folder: pathlib.Path) -> list[list[str]]:
+def _penn_treebank(texts: list[str], directory: pathlib.Path) -> list[list[str]]:
     """Run Stanford's tokenizer as coco-caption does."""
     tokenizer = "edu.stanford.nlp.process.PTBTokenizer"
     command = [_java(), "-cp", "stanford-corenlp-3.4.1.jar", tokenizer, "-preserveLines", "-lowerCase"]
     done = subprocess.run(
         command,
-        cwd=folder,
+        cwd=directory,
         input="".join(f"{text}\n" for text in texts),
         capture_output=True,
         encoding="utf-8",
@@ -255,22 +260,22 @@ def _meteor(generated: dict[int, list[str]], expected: dict[int, list[str]]) -> 
     from pycocoevalcap.meteor import meteor
 
     command = [_java(), "-jar", "-Xmx2G", meteor.METEOR_JAR, "-", "-", "-stdio", "-l", "en", "-norm"]
-    folder = pathlib.Path(meteor.__file__).parent
+    directory = pathlib.Path(meteor.__file__).parent
     requests = [" ||| ".join(["SCORE", *expected[index], *generated[index]]) for index in generated]
     with tempfile.TemporaryFile() as errors:
         try:
-            return _run_meteor(command, folder, requests, errors), ""
+            return _run_meteor(command, directory, requests, errors), ""
         except (OSError, ValueError):
             errors.seek(0)
             message = errors.read().decode(errors="replace").strip()[-200:] or "no error message"
             return None, f"its program failed, or took over {_time_limit(len(generated)):.0f} seconds ({message})"
 
 
-def _run_meteor(command: list[str], folder: pathlib.Path, requests: list[str], errors) -> float:
+def _run_meteor(command: list[str], directory: pathlib.Path, requests: list[str], errors) -> float:
     """Run METEOR's program: the statistics of each caption, then the value for all captions."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
-        command, cwd=folder, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8", bufsize=1
+        command, cwd=directory, stdin=pipe, stdout=pipe, stderr=errors, encoding="utf-8", bufsize=1
     ) as program:
         watchdog = threading.Timer(_time_limit(len(requests)), program.kill)
         watchdog.start()

@@ -19,6 +19,10 @@ class EntityMetrics:
         recall: correct / expected entities, 0 to 1; 0 if there are none.
         f1: 2 correct / (predicted + expected entities), 0 to 1; 0 if there are none.
         total: the number of expected entities.
+
+    Example:
+        >>> EntityMetrics.from_counts(correct=3, predicted=4, expected=6)
+        EntityMetrics(precision=0.75, recall=0.5, f1=0.6, total=6)
     """
 
     precision: float
@@ -48,8 +52,8 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the entities of a sentence: (type, index of the first word, index of the last word).
 
     As in the script of CoNLL-2000 and 2003, one rule reads IOB1, IOB2, BIOES and BILOU as they are. A word continues
-    the entity of the word before it if both have the same type, its own prefix is I, E or L, and the prefix of the word
-    before it is B or I. Each other word whose tag is not `O` begins an entity.
+    the entity of the word before it if both have the same type, its own prefix is `I`, `E` or `L`, and the prefix
+    of the word before it is `B` or `I`. Each other word whose tag is not `O` begins an entity.
 
     Example:
         >>> entities(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])

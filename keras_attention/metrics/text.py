@@ -18,6 +18,10 @@ class TextMetrics:
         chrf: chrF2, 0 to 100.
         bleu_signature: how BLEU was computed; values with different signatures cannot be compared.
         chrf_signature: the same for chrF.
+
+    Example:
+        >>> TextMetrics(27.5, 52.1, "nrefs:1|case:mixed|...", "nrefs:1|case:mixed|...").bleu
+        27.5
     """
 
     bleu: float

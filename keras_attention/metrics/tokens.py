@@ -60,7 +60,7 @@ def label_weights(labels, *factors):
 
 
 class _TokenMean(keras.metrics.Mean):
-    """The mean of a value per token, sum |w| value / sum |w| over all batches; `Mean` of Keras would divide by T."""
+    """The mean of a value per token, sum |w| value / sum |w| over all batches. Keras divides by the length."""
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Add a batch.

@@ -9,31 +9,32 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.decode import decode, search_inputs
-from keras_attention.generation.option_types import check_strategy
-from keras_attention.models.prediction.detokenizer import hypothesis_outputs
-from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.prediction.run_batches import predict_outputs
-from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.outputs import Completion
-
-
-def completion_spec(command_name: str) -> TaskSpec:
-    """Return the `TaskSpec` of a language model that continues prompts."""
-    return TaskSpec(command_name, predict_method="complete", output_class=Completion, default_strategy=Sampling)
+from keras_attention.prediction.detokenizer import hypothesis_outputs
+from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.run_batches import predict_outputs
+from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
 
 
 class AutoregressiveLM:
-    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right.
+    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right."""
 
-    The task has a `tokenizer`, a `config`, and `start` and `step` for the search.
-    """
-
+    tokenizer: Any
+    config: RecurrentConfig | TransformerConfig
     _reads_padding = True  # whether `start` takes prompts of different lengths
+
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Read the prompt tokens, and return the state before the next one."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `start`.")
+
+    def step(self, tokens, state: dict) -> tuple:
+        """Read one token per beam, and return the logits of the next one, the new state, and the attention."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `step`.")
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
@@ -41,9 +42,9 @@ class AutoregressiveLM:
         """Continue texts, from left to right.
 
         Args:
-            prompts: strings. For an empty prompt, the model reads only the start token. A prompt of more than
-                `config.max_length` - 1 tokens loses its first tokens; with learned positions, so does a prompt of more
-                than `config.max_length` - `max_new_tokens` tokens. One warning counts such prompts.
+            prompts: strings. For an empty prompt, the model reads only the start token. A prompt may have
+                `config.max_length` - 1 tokens; with learned positions, `config.max_length` - `max_new_tokens`. A longer
+                prompt loses its first tokens, and one warning counts such prompts.
             strategy: `Sampling()` (default), `Greedy()` or `BeamSearch(...)`. Its `max_new_tokens` limits the tokens
                 after the prompt; by default, prompt and continuation together have at most `config.max_length` tokens.
                 Prompt i uses the seed `strategy.seed + i`.
@@ -68,7 +69,7 @@ class AutoregressiveLM:
 
     @property
     def input_reader(self) -> TextReader:
-        """The `TextReader` of prompts that are followed by one token."""
+        """The `TextReader` of prompts. It keeps one position free for the first new token."""
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
 
     def reader_for(self, strategy: Strategy) -> TextReader:

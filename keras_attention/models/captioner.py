@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,29 +18,28 @@ from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
-from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
+from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
-from keras_attention.layers.vision import SMALL_CNN
 from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
-from keras_attention.models.prediction.detokenizer import hypothesis_outputs
-from keras_attention.models.prediction.encoded_inputs import RawImages, check_images
-from keras_attention.models.prediction.run_batches import (
+from keras_attention.models.task import Task
+from keras_attention.models.task_data.caption_data import CaptionData
+from keras_attention.outputs import Caption
+from keras_attention.prediction.detokenizer import hypothesis_outputs
+from keras_attention.prediction.encoded_inputs import RawImages, check_images
+from keras_attention.prediction.run_batches import (
     compiled_function,
     compute_outputs,
     objects_from_rows,
     predict_outputs,
     run_batches,
 )
-from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
-from keras_attention.models.task import Task
-from keras_attention.models.task.spec import TaskSpec
-from keras_attention.models.task_data.caption_data import CaptionData
-from keras_attention.outputs import Caption
+from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
+from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -48,8 +48,9 @@ class Captioner(Task):
 
     p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
     the image x. W is the token embedding if `tie_weights` is True, and a separate matrix otherwise.
-    A recurrent decoder with attention attends to all regions for each token, and its initial state is computed from
-    the mean of the regions. A recurrent decoder without attention reads this mean once.
+
+    A recurrent decoder with attention computes its initial state from the mean of the regions, and attends to all
+    regions for each token. A recurrent decoder without attention reads only this mean.
 
     If the image encoder is frozen, training can use its cached outputs, `regions` (B, R, C), instead of `images`; see
     `caption_batches`.
@@ -82,7 +83,7 @@ class Captioner(Task):
     https://arxiv.org/abs/1502.03044; Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    spec = TaskSpec("captioner", predict_method="caption", output_class=Caption, metric="bleu", default_strategy=Greedy)
+    spec = TASK_SPECS["captioner"]
     data = CaptionData(caption_batches)
 
     # Layers between the image encoder and the decoder; None for a layer that the config does not need.
@@ -153,18 +154,30 @@ class Captioner(Task):
             name: a name of `keras_attention.presets()`.
             image_encoder_weights: weights of the image encoder: `"imagenet"`, which Keras downloads (`small_cnn` has no
                 such weights and is initialized randomly); a file, such as a captioner's `.keras` (see
-                `load_image_encoder_weights`); or None for random weights.
+                `load_image_encoder_weights`); or None for random weights, with a warning if they are frozen.
             **overrides: see `Task.from_preset`.
 
         Raises:
             ValueError: the preset or a field is unknown, or the weights do not fit.
             RuntimeError: the download failed.
+
+        Example:
+            >>> model = ka.Captioner.from_preset(
+            ...     "show_and_tell", image_encoder_weights=None, image_encoder="small_cnn", vocabulary_size=11)
+            >>> model.config.image_encoder
+            'small_cnn'
         """
         model = super().from_preset(name, **overrides)
         if image_encoder_weights not in (None, IMAGENET) or (
             image_encoder_weights and model.config.image_encoder != SMALL_CNN
         ):
             load_image_encoder_weights(model.image_encoder, image_encoder_weights)
+        elif not model.image_encoder.is_trainable:
+            warnings.warn(
+                f"The image encoder {model.config.image_encoder} is frozen, so its random weights are never trained. "
+                "Load weights, or choose `image_encoder='small_cnn'` or `fine_tune_from='all'`.",
+                stacklevel=2,
+            )
         return model
 
     @property
@@ -272,16 +285,16 @@ class Captioner(Task):
         return compiled_function(self, type(self)._encode_images)({"images": images})["regions"]
 
     @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The size of the images."""
-        return {"image_size": self.config.image_size}
+    def image_size(self) -> int:
+        """Height and width to which every image is resized, in pixels."""
+        return self.config.image_size
 
     def caption(self, images: Sequence[Any], strategy: Strategy | None = None, batch_size: int = 32) -> list[Caption]:
         """Write a caption for each image.
 
         Args:
-            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (h, w, 3) uint8, or images
-                of Pillow.
+            images: paths, encoded images (bytes of a JPEG, PNG, GIF, BMP or WebP), arrays (height, width, 3) uint8, or
+                images of Pillow.
             strategy: `Greedy()` (default), `BeamSearch(...)` or `Sampling(...)`. Image i uses the seed
                 `strategy.seed + i`.
             batch_size: number of images in a batch; it does not change the result.

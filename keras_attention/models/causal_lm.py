@@ -9,12 +9,13 @@ import keras
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.models.autoregressive import AutoregressiveLM, completion_spec
+from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary, without_attention
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, text_input_tensors
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.text_data import TextData, causal_metrics
+from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -48,7 +49,7 @@ class CausalLM(AutoregressiveLM, Task):
     2019, https://arxiv.org/abs/1909.08053 (Megatron-LM).
     """
 
-    spec = completion_spec("lm")
+    spec = TASK_SPECS["lm"]
     data = TextData(language_batches, causal_metrics)
     output_bias = None
 

@@ -25,13 +25,13 @@ from keras_attention.models.network.layers_from_config import (
     make_pooler,
     text_input_tensors,
 )
-from keras_attention.models.network.text_encoding import encode_text
-from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.text_data import TextData, masked_metrics
 from keras_attention.outputs import FilledMask
+from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.run_batches import predict_outputs
+from keras_attention.prediction.text_encoding import encode_text
+from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -66,7 +66,7 @@ class MaskedLM(Task):
     https://arxiv.org/abs/1907.11692 (RoBERTa).
     """
 
-    spec = TaskSpec("mlm", predict_method="fill", output_class=FilledMask)
+    spec = TASK_SPECS["mlm"]
     data = TextData(masked_batches, masked_metrics)
 
     def __init__(self, config: TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
@@ -95,9 +95,9 @@ class MaskedLM(Task):
         return self.text_reader
 
     @property
-    def export_metadata(self) -> dict[str, Any]:
-        """The mask token that a text contains."""
-        return {"mask_token": self.tokenizer.id_to_token(mask_id(self.tokenizer))}
+    def mask_token(self) -> str:
+        """The mask in a text, such as `<mask>`: the string for a token to predict."""
+        return self.tokenizer.id_to_token(mask_id(self.tokenizer))
 
     def fill(self, texts: Iterable[str], candidates: int = 5, batch_size: int = 32) -> list[FilledMask]:
         """Fill the masks of texts.

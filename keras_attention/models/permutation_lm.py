@@ -11,7 +11,7 @@ from keras import ops
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
-from keras_attention.models.autoregressive import AutoregressiveLM, completion_spec
+from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.layers_from_config import (
     initializer,
@@ -19,9 +19,10 @@ from keras_attention.models.network.layers_from_config import (
     make_encoder,
     text_input_tensors,
 )
-from keras_attention.models.prediction.run_batches import compiled_function
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.text_data import TextData, permutation_metrics
+from keras_attention.prediction.run_batches import compiled_function
+from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -58,7 +59,7 @@ class PermutationLM(AutoregressiveLM, Task):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237.
     """
 
-    spec = completion_spec("plm")
+    spec = TASK_SPECS["plm"]
     data = TextData(permutation_batches, permutation_metrics)
     _reads_padding = False
 

@@ -24,13 +24,13 @@ from keras_attention.models.network.layers_from_config import (
     make_pooler,
     text_input_tensors,
 )
-from keras_attention.models.network.text_encoding import encode_text, pool_sequence
-from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.label_data import ClassificationData
 from keras_attention.outputs import Classification
+from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.run_batches import predict_outputs
+from keras_attention.prediction.text_encoding import encode_text, pool_sequence
+from keras_attention.task_specs import TASK_SPECS
 
 
 def _pieces(tokenizer: Any) -> list[str] | None:
@@ -46,12 +46,15 @@ def _pieces(tokenizer: Any) -> list[str] | None:
 class TextClassifier(Task):
     """Compute the label of a text, or of a pair of texts, from a recurrent or Transformer encoder.
 
-    p(label | x) = softmax(W s), where s is the pooled vector of the text; `config.problem_type` can replace the
-    softmax. For a recurrent encoder s = [h; c]: h is the final state of both directions, and c is the context of
-    attention with query h over all positions (omitted without attention); with `config.hash_buckets`, the weights of
-    tokens, of pairs of tokens and of short strings are added to W s, see `layers.BagOfNGrams`. For a Transformer s =
-    tanh(V x_0 + b), where x_0 is the output at the start token; with `config.pooling="mean"`, s is the mean of the
-    outputs.
+    p(label | x) = softmax(W s), where s is a vector of the text. `config.problem_type` can replace the softmax.
+
+        recurrent encoder           s = [h; c]: h is the final state of both directions, and c the context of an
+                                    attention with the query h over all positions; without attention s = h
+        Transformer encoder         s = tanh(U x_0 + b), where x_0 is the output at the start token
+        with `pooling="mean"`       s is the mean of the Transformer's outputs
+
+    With `hash_buckets`, a recurrent classifier adds weights of tokens, of pairs of tokens and of short strings to W s;
+    see `layers.BagOfNGrams`.
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, with `labels`.
@@ -79,7 +82,7 @@ class TextClassifier(Task):
     https://arxiv.org/abs/1810.04805.
     """
 
-    spec = TaskSpec("classifier", predict_method="classify", output_class=Classification, metric="accuracy")
+    spec = TASK_SPECS["classifier"]
     data = ClassificationData(classification_batches)
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:

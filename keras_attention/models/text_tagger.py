@@ -23,14 +23,15 @@ from keras_attention.models.network.config_checks import (
     with_vocabulary,
     without_attention,
 )
+from keras_attention.models.network.initial_embeddings import initialize_embeddings
 from keras_attention.models.network.layers_from_config import make_embedding, make_encoder, text_input_tensors
-from keras_attention.models.network.text_encoding import encode_text
-from keras_attention.models.prediction.encoded_inputs import EncodedWordWindows, check_texts
-from keras_attention.models.prediction.run_batches import predict_outputs
 from keras_attention.models.task import Task
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
+from keras_attention.prediction.encoded_inputs import EncodedWordWindows, check_texts
+from keras_attention.prediction.run_batches import predict_outputs
+from keras_attention.prediction.text_encoding import encode_text
+from keras_attention.task_specs import TASK_SPECS
 
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
@@ -61,8 +62,8 @@ class TextTagger(Task):
 
     Call arguments:
         inputs: dict of `token_ids` (B, S) int, `padding_mask` (B, S) bool, True for real tokens, and, if the config
-            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, c) int
-            and `character_mask` (B, S, c) bool, which is True only at the first token of each word.
+            has segments, `segment_ids` (B, S) int; with a character tokenizer also `character_ids` (B, S, characters)
+            int and `character_mask` (B, S, characters) bool, which is True only at the first token of each word.
 
     Output:
         logits (B, S, tags); only those at the first token of each word are used.
@@ -82,13 +83,7 @@ class TextTagger(Task):
     https://arxiv.org/abs/1603.01360; Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 5.3.
     """
 
-    spec = TaskSpec(
-        "tagger",
-        predict_method="tag",
-        output_class=Tagging,
-        metric="accuracy",
-        tokenizer_names=("tokenizer", "character_tokenizer"),
-    )
+    spec = TASK_SPECS["tagger"]
     data = TaggingData(tagging_batches)
 
     def __init__(
@@ -134,6 +129,11 @@ class TextTagger(Task):
         """The reader of a whole text; a model that reads characters reads words."""
         return super().text_reader if self.character_encoder is None else self.input_reader
 
+    def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
+        """With unlabelled texts, call `initialize_embeddings`."""
+        if unlabelled_texts:
+            initialize_embeddings(self, [*self.data.texts(examples), *unlabelled_texts])
+
     def word_arrays(
         self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0
     ) -> dict[str, np.ndarray]:
@@ -145,8 +145,8 @@ class TextTagger(Task):
         """Tag the words of texts.
 
         Args:
-            texts: strings, whose words are separated by ASCII white space. A text with more than `config.max_length`
-                tokens is tagged in windows that overlap, so that each word has a tag.
+            texts: strings, whose words are separated by ASCII white space alone: "bread." is one word. A text with more
+                than `config.max_length` tokens is tagged in windows that overlap, so that each word has a tag.
             batch_size: number of texts, or windows, in a batch; it does not change the result.
 
         Returns:

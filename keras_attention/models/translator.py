@@ -15,20 +15,19 @@ from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
-from keras_attention.generation.option_types import check_strategy
 from keras_attention.layers import OutputBias
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.initial_embeddings import initialize_target_embeddings
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
-from keras_attention.models.network.lexical_initialization import initialize_target_embeddings
-from keras_attention.models.prediction.detokenizer import hypothesis_outputs
-from keras_attention.models.prediction.encoded_inputs import EncodedTexts, check_texts
-from keras_attention.models.prediction.run_batches import predict_outputs
-from keras_attention.models.prediction.search_tokens import stop_inputs, suppress_special
 from keras_attention.models.task import Task
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.translation_data import TranslationData
 from keras_attention.outputs import Translation
+from keras_attention.prediction.detokenizer import hypothesis_outputs
+from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.run_batches import predict_outputs
+from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
+from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -68,14 +67,7 @@ class Translator(Task):
     https://arxiv.org/abs/1710.01329 (a path from each source word to its translation).
     """
 
-    spec = TaskSpec(
-        "translator",
-        predict_method="translate",
-        output_class=Translation,
-        metric="bleu",
-        default_strategy=Greedy,
-        tokenizer_names=("source_tokenizer", "target_tokenizer"),
-    )
+    spec = TASK_SPECS["translator"]
     data = TranslationData(translation_batches)
 
     def __init__(
@@ -198,7 +190,7 @@ class Translator(Task):
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
-                f"`prefixes` has the length {len(prefixes)} and `texts` {len(texts)}; expected equal ones."
+                f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one prefix for each text."
             )
         prefix_rows = self._prefix_reader.ids(prefixes)
 
@@ -285,7 +277,7 @@ class Translator(Task):
             **({"attention": computed["attention"]} if "attention" in computed else {}),
         }
 
-    def _initialize_from_examples(self, examples: Sequence[tuple[str, str]]) -> None:
+    def _initialize_from_examples(self, examples: Sequence[tuple[str, str]], unlabelled_texts: Sequence[str]) -> None:
         """With `attend_embeddings`, call `initialize_target_embeddings`."""
         if self.config.attend_embeddings and self.config.attention:
             initialize_target_embeddings(self, examples)

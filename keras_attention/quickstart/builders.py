@@ -7,7 +7,7 @@ from keras_attention.data.tfds import BUILDERS
 
 
 def _builder(module: str) -> Any:
-    """Return the builder in a module of this folder; the module imports TensorFlow Datasets."""
+    """Return the builder in a module of this directory; the module imports TensorFlow Datasets."""
     return importlib.import_module(f"{__package__}.{module}").builder()
 
 

@@ -54,7 +54,7 @@ _PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 def quickstart(task: str, out: str | None, epochs: int | None) -> None:
     """Train a small model on built-in data, and export it.
 
-    TASK is translator (the default) or captioner.
+    TASK is translator (the default; English phrases to Spanish) or captioner (synthetic images).
     """
     directory = pathlib.Path(out or f"quickstart/{task}")
     (_translate if task == "translator" else _caption)(directory, epochs)
@@ -118,12 +118,12 @@ def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     return _train("captioner", second, epochs, directory)
 
 
-def _write_image(scene: Any, folder: pathlib.Path) -> pathlib.Path:
+def _write_image(scene: Any, directory: pathlib.Path) -> pathlib.Path:
     from PIL import Image
 
-    folder.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(scene.image).save(folder / f"{scene.name}.png")
-    return folder / f"{scene.name}.png"
+    directory.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(scene.image).save(directory / f"{scene.name}.png")
+    return directory / f"{scene.name}.png"
 
 
 def _train(task: str, settings: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:

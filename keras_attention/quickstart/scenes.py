@@ -62,6 +62,10 @@ class SceneObject:
         colour: a key of `COLOURS`.
         shape: a key of `SHAPES`.
         box: (top, left, bottom, right) in pixels, the bounding box of the object.
+
+    Example:
+        >>> SceneObject("small", "red", "circle", (4.0, 8.0, 20.0, 24.0)).phrase
+        'a small red circle'
     """
 
     size: str
@@ -85,6 +89,11 @@ class Scene:
         relation: the first object is "above", "below", "left of" or "right of" the second.
         captions: five captions.
         resolution: the side of the image in pixels.
+
+    Example:
+        >>> scene = captioned_scenes("test", 1)[0]
+        >>> len(scene.captions), scene.image.shape
+        (5, (64, 64, 3))
     """
 
     name: str
@@ -140,6 +149,9 @@ def right_captions(scene: Scene) -> set[str]:
 
     Args:
         scene: a scene.
+
+    Returns:
+        a set of sentences.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]

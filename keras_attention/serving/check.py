@@ -26,6 +26,10 @@ class CheckReport:
         problems: one line per problem; empty if an unmodified TensorFlow Serving can run the SavedModel.
         signatures: dict of signature names to descriptions "inputs -> outputs".
         outputs: dict of output names to the values that the C++ loader computed for the test batch.
+
+    Example:
+        >>> CheckReport("serving/translator/1", ("the op PyFunc needs Python",), signatures={}, outputs={}).ok
+        False
     """
 
     path: str

@@ -11,21 +11,21 @@ from typing import Any
 import keras
 
 from keras_attention.generation import Strategy
-from keras_attention.models import Task
-from keras_attention.models.prediction.introspection import has_maps
+from keras_attention.prediction.introspection import has_maps
 from keras_attention.storage import atomic_directory, local_path
+from keras_attention.version import __version__
 
 METADATA_FILE = "keras_attention.json"  # in assets.extra
 
 
-def export(
-    model: Task,
+def write_export(
+    model: Any,
     directory: str | pathlib.Path,
-    version: int = 1,
-    strategy: Strategy | None = None,
-    examples: Sequence[str | bytes] | None = None,
-    attention_maps: bool = False,
-    precision: str = "float32",
+    version: int,
+    strategy: Strategy | None,
+    examples: Sequence[str | bytes] | None,
+    attention_maps: bool,
+    precision: str,
 ) -> pathlib.Path:
     """Write a SavedModel that takes raw text or images and returns text, scores and attention.
 
@@ -49,7 +49,6 @@ def export(
     nor Python. The examples become a warm-up request. `assets.extra/keras_attention.json` describes the export.
 
     Args:
-        model: the model to export.
         directory: parent directory; the model is written to `<directory>/<version>/`.
         version: a positive integer; a server loads the highest one.
         strategy: the search strategy of the export; by default `Greedy()` or, for a language model, `Sampling()`.
@@ -66,13 +65,12 @@ def export(
         FileExistsError: the version exists.
         ValueError: the version is not a positive integer, the precision is unknown, or the model has no attention maps.
         RuntimeError: the backend of Keras is not TensorFlow, or this TensorFlow cannot multiply in int8.
-        TypeError: `model` is not a model of this library, `strategy` is passed for one that does not search, or
-            `examples` are not texts or encoded images.
+        TypeError: `strategy` is passed for a task that does not search, or `examples` are not texts or encoded images.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
         >>> model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=8, embedding_dim=4)
-        >>> export(model, "serving/lm", strategy=ka.Greedy(max_new_tokens=3)).name
+        >>> model.export("serving/lm", strategy=ka.Greedy(max_new_tokens=3)).name
         '1'
     """
     if keras.backend.backend() != "tensorflow":
@@ -114,7 +112,7 @@ def _next(directory: pathlib.Path) -> int:
 
 
 def _write(
-    model: Task,
+    model: Any,
     path: pathlib.Path,
     strategy: Strategy | None,
     examples: Sequence[str | bytes] | None,
@@ -142,7 +140,7 @@ def _write(
     write_warmup(path, inputs | ({"seed": tf.range(len(examples))} if seed else {}))
 
 
-def describe(model: Task, strategy: Strategy | None, precision: str = "float32") -> dict[str, Any]:
+def describe(model: Any, strategy: Strategy | None, precision: str = "float32") -> dict[str, Any]:
     """Return the description of an export for clients.
 
     Args:
@@ -155,8 +153,6 @@ def describe(model: Task, strategy: Strategy | None, precision: str = "float32")
         its name and options; `labels` of a classifier or tagger; `mask_token` of a masked language model; `image_size`
         of a captioner.
     """
-    from keras_attention import __version__
-
     metadata = {
         "format": 1,
         "library": "keras_attention",
@@ -168,4 +164,4 @@ def describe(model: Task, strategy: Strategy | None, precision: str = "float32")
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    return metadata | model.export_metadata
+    return metadata | {name: getattr(model, name) for name in model.spec.described_by}

@@ -12,13 +12,12 @@ import numpy as np
 
 from keras_attention.data.images import ImageError, encoded_image
 from keras_attention.data.lines import counted
-from keras_attention.models import Captioner, CausalLM, MaskedLM, TextClassifier, TextTagger, Translator
-from keras_attention.models.prediction.encoded_inputs import check_images, check_texts
-from keras_attention.models.prediction.introspection import score_of
-from keras_attention.models.prediction.run_batches import objects_from_rows, run_batches
-from keras_attention.models.task.spec import TaskSpec
+from keras_attention.prediction.encoded_inputs import check_images, check_texts
+from keras_attention.prediction.introspection import score_of
+from keras_attention.prediction.run_batches import objects_from_rows, run_batches
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
+from keras_attention.task_specs import TASK_SPECS, TaskSpec
 
 
 def _method(spec: TaskSpec) -> Callable[..., list]:
@@ -169,8 +168,8 @@ class ExportedModel:
         self._warn_about_truncated(rows, stacklevel=4)
         return objects_from_rows(output_class, rows, texts)
 
-    translate, caption, complete = map(_method, (Translator.spec, Captioner.spec, CausalLM.spec))
-    fill, classify, tag = map(_method, (MaskedLM.spec, TextClassifier.spec, TextTagger.spec))
+    translate, caption, complete = (_method(TASK_SPECS[name]) for name in ("translator", "captioner", "lm"))
+    fill, classify, tag = (_method(TASK_SPECS[name]) for name in ("mlm", "classifier", "tagger"))
 
 
 class _EncodedImages:

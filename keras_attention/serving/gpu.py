@@ -25,6 +25,10 @@ class StepCost:
         without_kernel: type of operation -> number of operations of this type, for types that run on the CPU only.
         in_host_memory: type of operation -> number, for types whose result is in host memory, such as shapes.
         transfers: number of tensors copied between host and GPU, without the condition of the loop.
+
+    Example:
+        >>> StepCost(95, without_kernel={}, in_host_memory={"Shape": 3}, transfers=0).operations
+        95
     """
 
     operations: int
@@ -38,6 +42,9 @@ def step_costs(path: str | pathlib.Path) -> dict[str, StepCost | None]:
 
     Args:
         path: a version directory, such as `serving/translator/1`.
+
+    Returns:
+        dict of signature names to a `StepCost` or None.
 
     Raises:
         ValueError: the SavedModel cannot be read.

@@ -233,8 +233,8 @@ def read_words(
     Returns:
         the words (n, ragged) that each of the n windows tags; a dict of `token_ids` and `padding_mask` (n, S),
         `word_starts` (n, I), padded with -1, and, if the reader reads characters, `character_ids` and
-        `character_mask` (n, S, c); the number of windows of each text (B,); and whether a text lost tokens, (B,) bool,
-        False with `windows`. Without `windows`, n = B.
+        `character_mask` (n, S, characters); the number of windows of each text (B,); and whether a text lost tokens,
+        (B,) bool, False with `windows`. Without `windows`, n = B.
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
@@ -268,7 +268,7 @@ def read_words(
 
 
 def _are_between(starts: tf.RaggedTensor, begin: tf.Tensor, end: tf.Tensor) -> tf.RaggedTensor:
-    """Return (N, ragged) bool, whether a value of row n is at least `begin[n]` and less than `end[n]`.
+    """Return (n, ragged) bool, whether a value of row n is at least `begin[n]` and less than `end[n]`.
 
     Comparing the values takes fewer operations than comparing the ragged tensors.
     """
@@ -318,7 +318,7 @@ def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
 def _read_characters(
     words: tf.RaggedTensor, starts: tf.RaggedTensor, shape: tf.Tensor, reader: TextReader, tokenizer: GraphTokenizer
 ) -> dict[str, tf.Tensor]:
-    """Return arrays (B, S, c) with the characters of each word at its first token; `shape` is (B, S)."""
+    """Return arrays (B, S, characters) with the characters of each word at its first token; `shape` is (B, S)."""
     rows = add_template(tokenizer.tokenize(words.flat_values), reader)
     ids, mask = _at_least_one_column(*tokenizer.pad(_never_empty(rows, tokenizer.special.unknown)))
     positions = tf.stack([starts.value_rowids(), starts.flat_values], axis=1)

@@ -219,7 +219,7 @@ def _fits(width: tf.Tensor, height: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(pixels: tf.Tensor, size: int) -> tf.Tensor:
-    """Resize (h, w, 3) uint8 to (size, size, 3) float32 as `tf.image.resize` does, without a float32 copy."""
+    """Resize (height, width, 3) uint8 to (size, size, 3) float32 as `tf.image.resize` does, without a float32 copy."""
     scale = size / tf.cast(tf.shape(pixels)[:2], tf.float32)
     image = tf.raw_ops.ScaleAndTranslate(
         images=pixels[None], size=[size, size], scale=scale, translation=[0.0, 0.0], kernel_type="triangle"

@@ -2,14 +2,15 @@
 
     float32     y = x W, as in the model
     bfloat16    y = bfloat16(x) bfloat16(W); the transpose of W is stored, which is faster to read with few rows
-    int8        y = (round(127 x / a) Q) (a / 127) s, with a = max|x| of each row x, and W = Q s, s a scale per output
+    int8        y = (round(127 x / a) W_8) (a / 127) s, with a = max|x| of each row x, and W = W_8 s, s one scale per
+                output
 
 In `bfloat16` and `int8`, `Dense` and `Embedding` layers of at least 16,384 weights are replaced; biases,
 normalizations, recurrent cells, convolutions, attention scores and probabilities stay in float32.
 
 `int8` uses oneDNN's quantized product. The weights are variables, because loading copies constants many times. On
 processors without VNNI instructions, the sum of two products must fit into 16 bits: 255 * 63 * 2 < 2 ** 15, so the
-weights Q are integers from -63 to 63, and the result is the same on every x86 processor.
+weights W_8 are integers from -63 to 63, and the result is the same on every x86 processor.
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ _lock = threading.Lock()  # one export at a time replaces the methods of layers
 
 
 class BFloat16Matrix:
-    """A matrix W (M, N), stored transposed in bfloat16, and a bias b.
+    """A matrix W (E, F), stored transposed in bfloat16, and a bias b.
 
     Args:
-        matrix: (M, N) float array.
-        bias: (N,) float array, or None for zeros.
+        matrix: (E, F) float array.
+        bias: (F,) float array, or None for zeros.
     """
 
     def __init__(self, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -52,21 +53,21 @@ class BFloat16Matrix:
         self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return x W + b, (R, N) float32, for rows x (R, M) float32."""
+        """Return x W + b, (n, F) float32, for n rows x (n, E) float32."""
         outputs = tf.cast(tf.matmul(tf.cast(rows, tf.bfloat16), self.weights, transpose_b=True), tf.float32)
         return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the columns of W with these indices, (..., M) float32."""
+        """Return the columns of W with these indices, (..., E) float32."""
         return tf.cast(tf.gather(self.weights, ids), tf.float32)
 
 
 class Int8Matrix:
-    """A matrix W (M, N), stored as integers from -63 to 63 with a scale for each column, and a bias b.
+    """A matrix W (E, F), stored as integers from -63 to 63 with a scale for each column, and a bias b.
 
     Args:
-        matrix: (M, N) float array.
-        bias: (N,) float array, or None for zeros.
+        matrix: (E, F) float array.
+        bias: (F,) float array, or None for zeros.
     """
 
     def __init__(self, matrix: np.ndarray, bias: np.ndarray | None = None) -> None:
@@ -79,7 +80,7 @@ class Int8Matrix:
         self.bias = None if bias is None else tf.Variable(bias, trainable=False, name="bias")
 
     def __call__(self, rows: tf.Tensor) -> tf.Tensor:
-        """Return x W + b, (R, N) float32, for rows x (R, M) float32.
+        """Return x W + b, (n, F) float32, for n rows x (n, E) float32.
 
         The integers of x are 128 + 127 x / a, from 1 to 255; the `offsets` correct for the 128.
         """
@@ -91,7 +92,7 @@ class Int8Matrix:
         return outputs if self.bias is None else outputs + self.bias
 
     def columns(self, ids: tf.Tensor) -> tf.Tensor:
-        """Return the columns of W with these indices, (..., M) float32."""
+        """Return the columns of W with these indices, (..., E) float32."""
         flat_ids = tf.reshape(ids, [-1])
         scales = tf.gather(self.scales, flat_ids) / 127.0
         columns = tf.cast(tf.gather(self.weights, flat_ids, axis=1), tf.float32) * scales
@@ -99,16 +100,16 @@ class Int8Matrix:
 
 
 def _multiply(rows: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Return (rows / 127) (weights scales / 127) + offsets, (R, N) float32.
+    """Return (rows / 127) (weights scales / 127) + offsets, (n, F) float32.
 
     The public operation would reorder the weights for the processor in each call, because they are a variable. This one
     has the attribute `is_weight_const`, so it does it once.
 
     Args:
-        rows: (R, M) quint8.
-        weights: (M, N) qint8.
-        scales: (N,) float32, the value of the weight 127.
-        offsets: (N,) float32.
+        rows: (n, E) quint8.
+        weights: (E, F) qint8.
+        scales: (F,) float32, the value of the weight 127.
+        offsets: (F,) float32.
     """
     scales = tf.convert_to_tensor(scales)
     # The last four are the values of the smallest and the largest integer of the rows and of the weights.
@@ -179,7 +180,7 @@ class _Matrices:
         return self._make(layers, "kernel", lambda parts: (np.concatenate(parts, axis=1), _biases(layers)))
 
     def embedding(self, layer: keras.layers.Embedding, reverse: bool) -> Any:
-        """Return E' (M, V) of an embedding, or the output matrix of an embedding that is not tied."""
+        """Return W' (M, V) of an embedding W (V, M), or the output matrix of an embedding that is not tied."""
         if reverse and not getattr(layer, "tie_weights", True):
             return self._make([layer], "reverse_embeddings", lambda parts: (parts[0],))
         return self._make([layer], "embeddings", lambda parts: (parts[0].T,))
@@ -300,7 +301,7 @@ def _side_by_side(matrices: _Matrices, *layers: keras.layers.Dense) -> Callable[
 
 
 def _on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-    """Return the function of rows (R, M) -> (R, N) for inputs (..., M)."""
+    """Return the function of rows (n, E) -> (n, F) for inputs (..., E)."""
     inputs = tf.cast(inputs, tf.float32)
     if inputs.shape.rank == 2:
         return function(inputs)

@@ -14,9 +14,8 @@ import tensorflow as tf
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
-from keras_attention.generation.option_types import check_strategy
-from keras_attention.models import Task
-from keras_attention.models.prediction import introspection
+from keras_attention.prediction import introspection
+from keras_attention.prediction.search_options import check_strategy
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision
@@ -33,7 +32,7 @@ class GraphTask:
         strategy: the search strategy; None for a task without search.
     """
 
-    def __init__(self, model: Task, strategy: Strategy | None) -> None:
+    def __init__(self, model: Any, strategy: Strategy | None) -> None:
         self.model, self.strategy = model, strategy
         stop = () if strategy is None else strategy.stop
         self.tokenizers = {name: GraphTokenizer(tokenizer, stop) for name, tokenizer in model.tokenizers.items()}
@@ -142,14 +141,8 @@ class GraphTask:
         return {**function(model, arrays), "pieces": pieces, "truncated": batch.truncated}
 
 
-def graph_task(model: Task, strategy: Strategy | None) -> GraphTask:
-    """Return the `GraphTask` of a model; by default with the task's `default_strategy`.
-
-    Raises:
-        TypeError: the model is not a task of this library.
-    """
-    if not isinstance(model, Task):
-        raise TypeError(f"{type(model).__name__} cannot be exported; expected a model of this library.")
+def graph_task(model: Any, strategy: Strategy | None) -> GraphTask:
+    """Return the `GraphTask` of a model; by default with the task's `default_strategy`."""
     if model.spec.default_strategy is None:
         return GraphTask(model, None)
     return GraphTask(model, check_strategy(strategy, model.spec.default_strategy))

@@ -25,9 +25,9 @@ def write_warmup(path: pathlib.Path, inputs: dict[str, tf.Tensor]) -> None:
     for name, tensor in inputs.items():
         value = tf.make_tensor_proto(tensor).SerializeToString()
         request += _field(2, _field(1, name.encode()) + _field(2, value))
-    folder = path / "assets.extra"
-    folder.mkdir(exist_ok=True)
-    with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
+    directory = path / "assets.extra"
+    directory.mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(directory / "tf_serving_warmup_requests")) as writer:
         writer.write(_field(6, _field(1, request)))
 
 

@@ -9,7 +9,7 @@ from keras_attention.lazy import lazy_names
 if TYPE_CHECKING:
     from keras_attention.training.baselines import Baseline, baseline
     from keras_attention.training.compiling import compile_model
-    from keras_attention.training.finetuning import LayerwiseAdam, enable_lora, freeze, rematerialize
+    from keras_attention.training.finetuning import enable_lora, freeze, rematerialize
     from keras_attention.training.losses import MaskedCrossEntropy
     from keras_attention.training.new_head import fit_new_head
     from keras_attention.training.optimizers import WarmUp
@@ -22,7 +22,7 @@ __getattr__ = lazy_names(
         "baselines": "Baseline baseline",
         "checkpoints": "",
         "compiling": "compile_model",
-        "finetuning": "LayerwiseAdam enable_lora freeze rematerialize",
+        "finetuning": "enable_lora freeze rematerialize",
         "losses": "MaskedCrossEntropy",
         "new_head": "fit_new_head",
         "optimizers": "WarmUp",
@@ -35,7 +35,6 @@ __getattr__ = lazy_names(
 
 __all__ = [
     "Baseline",
-    "LayerwiseAdam",
     "MaskedCrossEntropy",
     "SelfCriticalBatches",
     "TrainingPlan",

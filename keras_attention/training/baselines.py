@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention.metrics.baselines import Baseline
-from keras_attention.training.plan import mode_of
+from keras_attention.training.plan import is_perfect, mode_of
 from keras_attention.training.progress import write_line
 
 
@@ -93,7 +93,14 @@ def compare_with_baseline(
         if verbose:
             write_line(f"{name} {value:.4g}; baseline {naive.value:.4g} ({naive.description})")
         gain = value - naive.value if mode_of(name, outputs=["logits"]) == "max" else naive.value - value
-        if gain <= 1e-6 * max(abs(naive.value), 1):  # Keras rounds to float32
+        if is_perfect(name, naive.value) and is_perfect(name, value):
+            warnings.warn(
+                f"The model and a baseline without a network are both perfect: {name} is {value:.4g} for the model and "
+                f"for {naive.description}, so it does not show what the model has learned. Use more validation "
+                "examples, or more difficult ones.",
+                stacklevel=3,
+            )
+        elif gain <= 1e-6 * max(abs(naive.value), 1):  # Keras rounds to float32
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
                 f"{naive.description} gives {naive.value:.4g}. Train for longer (`epochs`, `patience`) or on more "

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_attention.metrics.tokens import MaskedAccuracy
-from keras_attention.training.finetuning import EMBEDDING_PATHS, LayerwiseAdam
+from keras_attention.training.finetuning import layer_factors
 from keras_attention.training.losses import MaskedCrossEntropy
 from keras_attention.training.optimizers import Adam, WarmUp
 from keras_attention.training.plan import TrainingPlan
@@ -32,12 +32,12 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
     model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model))
 
 
-def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, kind: type = Adam, **options: Any) -> Any:
-    """Return an optimizer of the kind Adam with the settings of all training in this library: beta_2 and epsilon.
+def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> Adam:
+    """Return Adam with the settings of all training in this library: beta_2 and epsilon.
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.
     """
-    return kind(learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm, **options)
+    return Adam(learning_rate, beta_2=0.98, epsilon=1e-9, global_clipnorm=clip_norm, **options)
 
 
 def check_takes_logits(loss: Any, task: str) -> None:
@@ -80,19 +80,13 @@ def make_optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int)
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
     accumulation = plan.gradient_accumulation if plan.gradient_accumulation > 1 else None
-    if plan.layer_decay == 1.0 and not plan.weight_decay:
-        return adam(rate, plan.clip_norm, gradient_accumulation_steps=accumulation)
-    # The variable paths of an image encoder do not start with the name of the captioner.
-    image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
     optimizer = adam(
         rate,
         plan.clip_norm,
-        LayerwiseAdam,
         gradient_accumulation_steps=accumulation,
-        layer_decay=plan.layer_decay,
-        num_layers=model.config.num_layers,
-        inputs=(*EMBEDDING_PATHS, *(variable.path for variable in image_encoder)),
-        weight_decay=plan.weight_decay,
+        rate_factors=None if plan.layer_decay == 1.0 else layer_factors(model, plan.layer_decay),
+        weight_decay=plan.weight_decay or None,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if plan.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

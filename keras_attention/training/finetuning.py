@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import keras
 
-from keras_attention.argument_checks import require_fraction, require_positive_integer
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.keras_patches import all_layers
-from keras_attention.training.optimizers import Adam
 
-EMBEDDING_PATHS = (
+_EMBEDDING_PATHS = (
     "embedding/",
     "character_encoder/",
     "inputs/",
@@ -77,8 +75,8 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     require_positive_integer("rank", rank)
     if model.quantization:
         raise ValueError(
-            "The model is quantized: a file contains the sum W + A B, whose rounding would remove A B. "
-            "Fine-tune first, save and load the model, then quantize it."
+            "The model is quantized; expected float weights. LoRA saves the sum W + A B, whose rounding would remove "
+            "A B. Fine-tune first, save and load the model, then quantize it."
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
@@ -135,78 +133,42 @@ def rematerialize(model: keras.Model) -> None:
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))
     if keras.backend.backend() == "tensorflow" and has_dropout:
         raise ValueError(
-            "On TensorFlow a block that is recomputed drops different units, so the gradients would be wrong. Train "
-            "with dropout=0 and attention_dropout=0, or on JAX."
+            "On TensorFlow, dropout drops different units when a block is recomputed, so the gradients would be wrong. "
+            "Train with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
         stack.remat = True
 
 
-@keras.saving.register_keras_serializable("keras_attention")
-class LayerwiseAdam(Adam):
-    """Adam with weight decay and a learning rate for each layer, which decreases from the last block to the first.
+def layer_factors(model: keras.Model, layer_decay: float) -> dict[str, float]:
+    """Return a factor of the learning rate for each trained weight, which decreases from the last block to the first.
 
-    Block i = 0 ... L - 1 has the learning rate r d^(L - 1 - i). The embeddings and an image encoder have r d^L;
-    the layers after the blocks have r. The weight decay of a variable is multiplied by its learning rate.
+    Of n blocks, block i = 0 ... n - 1 has the factor d^(n - 1 - i). The embeddings and an image encoder have d^n; the
+    layers after the blocks have 1.
 
     Args:
-        learning_rate: r, a number or a schedule.
+        model: a model of this library.
         layer_decay: d, in (0, 1].
-        num_layers: L.
-        inputs: a variable whose path contains one of these strings has r d^L.
-        weight_decay: the part of a weight that an update subtracts, over its learning rate.
-        **kwargs: arguments of `keras.optimizers.Adam`.
 
-    Raises:
-        ValueError: `layer_decay` outside (0, 1].
+    Returns:
+        dict of paths of weights to factors, for `Adam`.
 
     Example:
-        >>> LayerwiseAdam(1e-4, layer_decay=0.9, num_layers=12).layer_decay
-        0.9
+        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 3, "intermediate_dim": 5}
+        >>> model = ka.CausalLM(ka.config.TransformerConfig(vocabulary_size=11, positions="learned", **sizes))
+        >>> layer_factors(model, 0.5)["embedding/embeddings"]
+        0.125
 
     Reference: Howard and Ruder, 2018, https://arxiv.org/abs/1801.06146; Clark et al., 2020,
     https://arxiv.org/abs/2003.10555 (the decay).
     """
+    # The variable paths of an image encoder do not start with the name of the captioner.
+    image_encoder = set() if model.image_encoder is None else {weight.path for weight in model.image_encoder.weights}
 
-    def __init__(
-        self,
-        learning_rate=1e-3,
-        layer_decay: float = 1.0,
-        num_layers: int = 1,
-        inputs: Sequence[str] = EMBEDDING_PATHS,
-        weight_decay: float = 0.004,
-        **kwargs,
-    ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        require_fraction("layer_decay", layer_decay)
-        self.layer_decay, self.num_layers, self.inputs = layer_decay, num_layers, tuple(inputs)
-
-    def build(self, variables) -> None:
-        """Create the moments; store for each variable the factor of its learning rate and whether it decays."""
-        super().build(variables)
-        self.factors = [self.factor(variable.path) for variable in variables]
-        self.decays = [self._use_weight_decay(variable) for variable in variables]
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Update one variable with the learning rate of its layer."""
-        index = self._get_variable_index(variable)
-        rate = learning_rate * self.factors[index]
-        if self.decays[index]:
-            shrink = keras.ops.cast(rate * self.weight_decay, variable.dtype)
-            self.assign_sub(variable, keras.ops.multiply(variable, shrink))
-        super().update_step(gradient, variable, rate)
-
-    def _apply_weight_decay(self, variables) -> None:
-        """Do nothing: `update_step` applies the weight decay, since each layer has its own learning rate."""
-
-    def factor(self, path: str) -> float:
-        """Return the factor of the learning rate for the variable with this path."""
-        if any(part in path for part in self.inputs):
-            return self.layer_decay**self.num_layers
+    def exponent(path: str) -> int:
+        if path in image_encoder or any(part in path for part in _EMBEDDING_PATHS):
+            return model.config.num_layers
         block = re.search(r"(?:block|layer)_(\d+)/", path)
-        return self.layer_decay ** (self.num_layers - 1 - int(block[1])) if block else 1.0
+        return model.config.num_layers - 1 - int(block[1]) if block else 0
 
-    def get_config(self) -> dict:
-        """Return the constructor's arguments, for saving."""
-        sizes = {"layer_decay": self.layer_decay, "num_layers": self.num_layers, "inputs": self.inputs}
-        return {**super().get_config(), **sizes}
+    return {weight.path: layer_decay ** exponent(weight.path) for weight in model.trainable_weights}

@@ -23,11 +23,13 @@ class MaskedCrossEntropy(keras.losses.Loss):
     the sample weight, which is 0 at padding. In another model, w is also 0 where Keras' implicit mask is False.
     `SelfCriticalBatches` uses negative weights: they lower the probability of a token.
 
-    A task of this library shows the loss per token of all batches of an epoch, and each update has the gradient of the
-    loss per token of all its batches and replicas. In another model Keras averages the losses of batches and replicas.
+    In a task of this library, the loss of an epoch is the mean over all its tokens, and an update has the gradient of
+    the mean over the tokens of all its batches and replicas. In another model, Keras computes the mean of each batch,
+    and averages these means.
 
     Args:
         label_smoothing: e, in [0, 1).
+        name: the name of the loss in logs.
 
     Call arguments:
         y_true: (B, T) or (B,) int labels; a negative one, such as -1 or -100, has the weight 0.

@@ -27,8 +27,8 @@ def fit_new_head(
 
     The gradients of a head with random weights damage the pre-trained encoder. So the head is fitted first, by logistic
     regression; see `fit_head`. If a sentence encoder becomes a classifier of at most 1,000 single texts, it is first
-    fine-tuned on pairs of texts, see `fit_encoder`, and frozen afterwards, because cross-entropy would make its vectors
-    worse again. An encoder that is frozen, or has LoRA matrices, does not learn from pairs.
+    fine-tuned on pairs of texts, see `fit_encoder`, and frozen afterwards, because training with cross-entropy makes
+    its vectors worse. An encoder that is frozen, or has LoRA matrices, does not learn from pairs.
 
     Args:
         model: from `from_encoder`, or from `ka.weights.from_huggingface` with another task. Call `freeze` or
@@ -77,7 +77,7 @@ def fit_encoder(model: keras.Model, examples: Sequence[Any], plan: TrainingPlan)
     """Fine-tune the encoder of a classifier on pairs of texts: those with equal labels get similar vectors.
 
     The vector of a text is the input of the head, and the loss is that of `PairLoss`. A batch of 20 texts has 190
-    pairs, so a few hundred examples are enough.
+    pairs, so the loss has more terms than that of the labels, and a few hundred examples are enough.
 
     Args:
         model: a `TextClassifier` whose encoder has trained weights.
@@ -115,7 +115,7 @@ class PairLoss(keras.losses.Loss):
 
         1/2 mean over pairs with y_i = y_j of (1 - c_ij)^2  +  1/2 mean over pairs with y_i != y_j of c_ij^2
 
-    so that both kinds of pairs count the same. Examples with a weight of zero have no pairs.
+    so that both kinds of pairs have the same total weight. Examples with a weight of zero have no pairs.
 
     Call arguments:
         y_true: labels (B,) or (B, 1) int.
@@ -164,8 +164,8 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
 
     Example:
         >>> examples = [("we eat bread", "food"), ("they drink water", "drink")]
-        >>> sizes = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5}
-        >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **sizes)
+        >>> config = {"width": 14, "num_heads": 2, "num_layers": 1, "intermediate_dim": 5, "pooling": "mean"}
+        >>> model = ka.TextClassifier.from_examples(examples, "bert_base", tokenizer_kind="characters", **config)
         >>> fit_head(model, examples)
         >>> [output.label for output in model.classify(["we eat bread", "they drink water"])]
         ['food', 'drink']

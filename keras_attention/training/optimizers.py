@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_one_of
+from keras_attention.argument_checks import require, require_one_of
 from keras_attention.training.plan import SCHEDULES
 
 
@@ -42,8 +43,7 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
     def __init__(self, peak: float, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> None:
         require_one_of("schedule", schedule, SCHEDULES)
-        if warmup_steps < 1:
-            raise ValueError(f"`warmup_steps` is {warmup_steps}; expected at least 1.")
+        require(warmup_steps >= 1, "warmup_steps", warmup_steps, "at least 1")
         self.peak, self.warmup_steps, self.total_steps, self.schedule = peak, warmup_steps, total_steps, schedule
 
     def __call__(self, step):
@@ -78,8 +78,10 @@ class Adam(keras.optimizers.Adam):
     embedding is made dense: rows of the same token are added before they are squared.
 
     Args:
-        *args: arguments of `keras.optimizers.Adam`.
-        **kwargs: arguments of `keras.optimizers.Adam`.
+        learning_rate: a number or a schedule.
+        rate_factors: dict of paths of variables to factors of their learning rate, from `layer_factors`; the factor of
+            other variables is 1. The weight decay of a variable is multiplied by its learning rate.
+        **kwargs: the other arguments of `keras.optimizers.Adam`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(5)])
@@ -88,14 +90,32 @@ class Adam(keras.optimizers.Adam):
     Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980.
     """
 
+    def __init__(self, learning_rate=1e-3, rate_factors: Mapping[str, float] | None = None, **kwargs) -> None:
+        super().__init__(learning_rate, **kwargs)
+        self.rate_factors = dict(rate_factors or {})
+
+    def build(self, variables) -> None:
+        """Create the moments; store for each variable the factor of its learning rate and whether it decays."""
+        super().build(variables)
+        self.factors = [self.rate_factors.get(variable.path, 1.0) for variable in variables]
+        self.decays = [self.weight_decay is not None and self._use_weight_decay(variable) for variable in variables]
+
+    def _apply_weight_decay(self, variables) -> None:
+        """Do nothing: `update_step` applies the weight decay, because variables have different learning rates."""
+
     def update_step(self, gradient, variable, learning_rate):
         """Update one variable and its moments."""
+        index = self._get_variable_index(variable)
+        learning_rate = learning_rate * self.factors[index]
+        if self.decays[index]:
+            shrink = ops.cast(learning_rate * self.weight_decay, variable.dtype)
+            self.assign_sub(variable, ops.multiply(variable, shrink))
         if keras.backend.backend() != "tensorflow" or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf
 
-        index, dtype = self._get_variable_index(variable), variable.dtype
+        dtype = variable.dtype
         step, powers = ops.cast(self.iterations + 1, dtype), (ops.cast(x, dtype) for x in (self.beta_1, self.beta_2))
         beta1_power, beta2_power = (ops.power(power, step) for power in powers)
         tf.raw_ops.ResourceApplyAdam(
@@ -110,3 +130,7 @@ class Adam(keras.optimizers.Adam):
             epsilon=ops.cast(self.epsilon, dtype),
             grad=ops.cast(gradient, dtype),
         )
+
+    def get_config(self) -> dict:
+        """Return the constructor's arguments, for saving."""
+        return {**super().get_config(), "rate_factors": self.rate_factors}

@@ -29,6 +29,7 @@ _HIGHER_IS_BETTER = {
     "fbeta_score", "r2_score", "reward", "bleu", "bleu_1", "bleu_2", "bleu_3", "bleu_4", "chrf", "meteor", "rouge_l",
     "cider",
 }  # fmt: skip
+_PERFECT = {"accuracy": 1.0, "f1": 1.0, "bleu": 100.0, "chrf": 100.0}
 _POSITIVE = (
     "epochs",
     "passes_per_epoch",
@@ -50,7 +51,8 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: number of times that an epoch reads the training data, more than 1 for little data.
+        passes_per_epoch: number of passes over the training data in an epoch; more than 1 for little data, so that
+            validation runs less often.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
@@ -58,19 +60,21 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay, such as 0.9; 1 = off.
-        gradient_accumulation: batches per update; the loss is averaged over all their tokens.
+        layer_decay: layer-wise learning-rate decay: the learning rate of a block over that of the next block, such as
+            0.9; 1 = off.
+        gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others). Also val_chrf, val_cider, and val_f1 of entities.
-        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from the
-            metric name.
+            (classifier, tagger) or val_loss (the others). Others are val_chrf, val_cider, and val_f1 (of entities).
+        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from its name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
-        patience: stop after this many epochs without improvement.
-        average_checkpoints: average the last N checkpoints; keep the average only if its metric is better; 1 = off.
+        patience: stop after this many epochs without improvement of the monitored metric; if it equals the best value,
+            a lower loss is an improvement.
+        average_checkpoints: average the weights of this many last epochs; keep the average only if its metric is better
+            than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
-        TypeError: a value is no number, or not an integer where one is expected.
+        TypeError: a value is not a number, or not an integer where an integer is expected.
         ValueError: a value is outside its range.
 
     Example:
@@ -104,7 +108,10 @@ class TrainingPlan:
                 raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
         for name in _POSITIVE:
             value = getattr(self, name)
-            require(0 < value < math.inf, name, value, "a finite number above 0")
+            is_integer = isinstance(value, numbers.Integral)
+            require(
+                0 < value < math.inf, name, value, "a positive integer" if is_integer else "a finite number above 0"
+            )
         require_less_than_one("label_smoothing", self.label_smoothing)
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
         require_fraction("layer_decay", self.layer_decay)
@@ -162,3 +169,13 @@ def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ())
     if mode is None and name not in _LOWER_IS_BETTER | _HIGHER_IS_BETTER:
         raise ValueError(f"It is not known whether a lower or a higher {monitor} is better; set `mode` to min or max.")
     return mode or ("min" if name in _LOWER_IS_BETTER else "max")
+
+
+def is_perfect(monitor: str, value: float) -> bool:
+    """Return whether no value of a metric can be better, such as an accuracy of 1.
+
+    Example:
+        >>> is_perfect("val_f1", 1.0), is_perfect("val_bleu", 1.0)
+        (True, False)
+    """
+    return value >= _PERFECT.get(monitor.removeprefix("val_"), math.inf) * (1 - 1e-6)  # Keras rounds to float32

@@ -40,9 +40,9 @@ def train(
     `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
     and ends with the same weights as a run without interruption.
 
-    At the end, the best model is compared with a `baseline` that needs no network. If it is not better, there is a
-    warning. Without raw validation examples, and for a metric without a baseline, nothing is compared. Raw examples are
-    checked first: examples from which no model can learn are an error, and what is probably a mistake is a warning.
+    Raw examples are checked before the training: examples from which no model can learn are an error, and probable
+    mistakes are warnings. After the training, there is a warning if the best model is not better than a `baseline` that
+    needs no network. This comparison needs raw validation examples, and a metric that has a baseline.
 
     Args:
         model: a task of this library. To resume a run, pass the same model.
@@ -51,8 +51,8 @@ def train(
         plan: the hyperparameters; by default `TrainingPlan.for_data(model, examples)`, and for batches
             `TrainingPlan()`.
         validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` splits the
-            training examples. With raw examples, the metric of the task, such as BLEU, selects the best model by
-            default; with batches, a metric that Keras computes.
+            training examples. By default, the best model is selected by the metric of the task, such as BLEU, if these
+            are raw examples, and by a metric that Keras computes if they are batches.
         extra_metrics: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
@@ -182,7 +182,7 @@ def _check_passes(plan: TrainingPlan, batches: Any) -> None:
     if batches.mean_reward is not None and plan.passes_per_epoch > 1:
         raise ValueError(
             f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
-            "captions."
+            "other captions in each epoch."
         )
 
 

@@ -16,7 +16,7 @@ from keras_attention.data.batches import digest
 from keras_attention.storage import atomic_write
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
 from keras_attention.training.finetuning import restart_lora
-from keras_attention.training.plan import Mode, TrainingPlan
+from keras_attention.training.plan import Mode, TrainingPlan, is_perfect
 
 _SAVED = ("history", "best", "best_loss", "best_epoch", "wait")
 
@@ -27,7 +27,7 @@ class RunState(keras.callbacks.Callback):
     Args:
         directory: for `checkpoint.npz`, `model.keras` and the weights of the last epochs.
         plan: its `patience` and `average_checkpoints` are used.
-        monitor: the metric that selects the best model; of equal values, the lower loss selects.
+        monitor: the metric that selects the best model; if values are equal, the lower loss does.
         mode: whether a lower or a higher value is better.
         extra_metrics: function that is called with the model after each epoch; its values are added to the history.
         identity: what the run depends on, such as a digest of the data: name -> value. A run with other values is
@@ -144,9 +144,10 @@ class RunState(keras.callbacks.Callback):
         """Warn if the monitored metric had the same value after every epoch, so that it selected nothing."""
         values = self.history[self.monitor]
         if len(values) > 1 and len(set(values)) == 1:
+            advice = "Monitor" if is_perfect(self.monitor, values[0]) else "Train for longer, or monitor"
             warnings.warn(
                 f"{self.monitor} was {values[0]:g} after each of the {len(values)} epochs, so the loss selected the "
-                "best model. Train for longer, or monitor another metric, such as val_loss.",
+                f"best model. {advice} another metric, such as val_loss.",
                 stacklevel=3,
             )
 

@@ -24,10 +24,10 @@ _AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
 class SelfCriticalBatches(keras.utils.PyDataset):
     """Batches of sampled captions; the weight of a caption is its advantage over the other samples of its image.
 
-    For each image the model samples K captions w_k with rewards r_k. The reward is `CaptionReward`, CIDEr and BLEU
+    For each image the model samples n captions w_i with rewards r_i. The reward is `CaptionReward`, CIDEr and BLEU
     against the references; set the attribute `reward` to use another function. With the weights
 
-        a_k = r_k - sum_{j != k} r_j / (K - 1)
+        a_i = r_i - sum_{j != i} r_j / (n - 1)
 
     the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), is an estimate of the gradient of the
     negative expected reward. A batch is sampled just before its update; each epoch has different images.
@@ -39,7 +39,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         examples: from `read_captions`.
         captioner: a `Captioner` with soft attention or without attention.
         max_tokens: maximum number of caption tokens in a batch, padding included.
-        captions_per_image: K.
+        captions_per_image: n.
         images_per_epoch: maximum number of images in an epoch.
         seed: seed of the choice of images and of the sampling.
         **image_options: the arguments `cache`, `augment` and `flip` of `caption_batches`.

@@ -77,10 +77,24 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
 
 
 def stored_task(directory: str | pathlib.Path) -> str:
-    """Return the task of a Hugging Face directory, such as `"TextClassifier"`; "" for a model without a head.
+    """Return the task of a Hugging Face directory.
+
+    Args:
+        directory: a directory with `config.json`.
+
+    Returns:
+        the name of a task class, such as `"TextClassifier"`; "" for a model without a head.
 
     Raises:
         ValueError: the directory has no `config.json`, or the family is unknown.
+
+    Example:
+        >>> import json, pathlib
+        >>> pathlib.Path("gpt2").mkdir()
+        >>> config = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+        >>> _ = pathlib.Path("gpt2", "config.json").write_text(json.dumps(config))
+        >>> stored_task("gpt2")
+        'CausalLM'
     """
     attributes = read_json(existing_directory(directory) / "config.json")
     return _find_family(attributes).architectures.get(next(iter(attributes.get("architectures") or ()), ""), "")

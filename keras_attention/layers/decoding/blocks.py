@@ -1,25 +1,24 @@
 """A `TransformerBlock` that generates text: it reads the prompt in one pass, and then one token per beam in each step.
 
     block_constants  what no step changes: merged layers, keys and values of the memory
-    prefill_block    tokens of the prompt (B L, M)      -> outputs (B L, M), keys and values of the prompt
-    step_block       one token per beam (B K, M)        -> outputs (B K, M), the cache with its keys and values
+    prefill_block    tokens of the prompt (B L, M)      -> outputs (B L, M), the key/value cache of the prompt
+    step_block       one token per beam (B K, M)        -> outputs (B K, M), the recent cache with its keys and values
 
-Both run the branches of the block, as `TransformerBlock.call` does, with three differences: keys and values are in a
-cache (`cache.py`), the `Dense` layers are merged before the first step (`merged_dense.py`), and the axes of batch and
+Both run the branches of the block, as `TransformerBlock.call` does, with three differences: keys and values are in
+caches (`cache.py`), the `Dense` layers are merged before the first step (`merged_dense.py`), and the axes of batch and
 time are one axis, because TensorFlow computes a product of three axes with a dozen operations on shapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from keras import ops
 
-from keras_attention.layers.decoding.cache import MemoryInputs, PromptInputs, StepInputs, append, cache_part
+from keras_attention.layers.attention_heads import merge_step_heads, split_step_heads
+from keras_attention.layers.decoding.cache import MemoryInputs, PromptInputs, StepInputs, append, make_cache
 from keras_attention.layers.decoding.merged_dense import merged_dense
-from keras_attention.layers.decoding.step_attention import attend_parts
-from keras_attention.layers.shapes import merge_step_heads, split_step_heads
+from keras_attention.layers.decoding.step_attention import cached_attention
 from keras_attention.layers.transformer_block import TransformerBlock
 
 
@@ -31,104 +30,27 @@ def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None)
         memory: from `memory_inputs`; None without a cross-attention.
 
     Returns:
-        dict of the merged layers `dense` and, with a memory, `memory`: its `keys` (B, H, D, S) and `values`
+        dict of the merged layers `dense` and, with a memory, `memory_cache`: its `keys` (B, H, D, S) and `values`
         (B, H, S, D). The values of a memory that is only padding are 0, so that attention to it returns 0.
+
+    Example:
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
+        >>> block.build((None, None, 21))
+        >>> sorted(block_constants(block)["dense"])
+        ['attention_output', 'hidden', 'output', 'query_key_value']
     """
-    constants: dict[str, Any] = {"dense": merged_layers(block)}
     if memory is None:
-        return constants
+        return {"dense": _merged_layers(block)}
     attention = block.cross_attention
     keys, values = (
-        split_step_heads(merged_dense(layer)(memory.tokens), memory.sizes, attention.num_heads, attention.key_dim)[0]
+        split_step_heads(merged_dense(layer)(memory.vectors), memory.sizes, attention.num_heads, attention.key_dim)[0]
         for layer in (attention.key_projection, attention.value_projection)
     )
     is_real = ops.cast(ops.expand_dims(memory.is_real, -1), values.dtype)
-    return {**constants, "memory": cache_part(keys, values * is_real)}
+    return {"dense": _merged_layers(block), "memory_cache": make_cache(keys, values * is_real)}
 
 
-def prefill_block(block: TransformerBlock, x, shared: PromptInputs, constants: dict):
-    """Run a block over the prompt of a decoder in one pass.
-
-    Args:
-        block: a block with `MultiHeadAttention`.
-        x: (B L, M); L may be 0.
-        shared: what all blocks share.
-        constants: from `block_constants`.
-
-    Returns:
-        outputs (B L, M); and the keys and values of the prompt, from `cache_part`.
-    """
-    if shared.is_empty:
-        return x, empty_part(block, shared, x.dtype)
-
-    def self_attend(query, key, value):
-        own = cache_part(key, value)
-        return attend_parts(query * block.attention.key_dim**-0.5, [own], shared.bias)[0], own
-
-    outputs, own, _ = run_decoding_branches(block, x, shared.sizes, self_attend, constants, shared.memory_bias)
-    return outputs, own
-
-
-def empty_part(block: TransformerBlock, shared: PromptInputs, dtype) -> dict:
-    """Return the keys and values of a prompt without tokens, or of no prompts."""
-    batch, length = shared.sizes
-    empty = ops.zeros((batch, block.num_heads, length, block.attention.key_dim), dtype)
-    return cache_part(empty, empty)
-
-
-def step_block(block: TransformerBlock, x, shared: StepInputs, constants: dict, recent: dict, past: dict):
-    """Run a block over one token per beam.
-
-    Args:
-        block: a block with `MultiHeadAttention`.
-        x: (B K, M).
-        shared: what all blocks share in this step.
-        constants: from `block_constants`.
-        recent, past: the two parts of the cache of this block; see `cache.py`.
-
-    Returns:
-        outputs (B K, M), the new recent part, and the scores of the cross-attention (B, H, K, S) or None.
-    """
-
-    def self_attend(query, key, value):
-        written = append(recent, key, value, shared.write_at)
-        return attend_parts(query * block.attention.key_dim**-0.5, [written, past], shared.bias)[0], written
-
-    return run_decoding_branches(block, x, (-1, shared.num_beams), self_attend, constants, shared.memory_bias)
-
-
-def run_decoding_branches(
-    block: TransformerBlock, x, sizes: tuple, self_attend: Callable, constants: dict, memory_bias=None
-) -> tuple:
-    """Run the branches of a block with the merged layers of its `constants`; see `TransformerBlock.run_branches`.
-
-    Args:
-        block: the block.
-        x: (B T, M).
-        sizes: (B, T); one of them may be -1.
-        self_attend: a function of queries, keys and values, (B, H, T, D) each, that returns the context (B, H, T, D)
-            and any other result.
-        constants: from `block_constants`.
-        memory_bias: (B, 1, 1, S), None without a memory.
-
-    Returns:
-        outputs (B T, M), the other result of `self_attend`, and the scores of the cross-attention (B, H, T, S) or None.
-    """
-    dense, heads, width = constants["dense"], block.num_heads, block.attention.key_dim
-
-    def self_branch(x):
-        context, extra = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, heads, width))
-        return dense["attention_output"](merge_step_heads(context)), extra
-
-    def cross_branch(x):
-        (query,) = split_step_heads(dense["cross_query"](x), sizes, heads, width)
-        context, scores = attend_parts(query * width**-0.5, [constants["memory"]], memory_bias)
-        return dense["cross_output"](merge_step_heads(context)), scores
-
-    return block.run_branches(x, self_branch, cross_branch, lambda x: dense["output"](dense["hidden"](x)))
-
-
-def merged_layers(block: TransformerBlock) -> dict:
+def _merged_layers(block: TransformerBlock) -> dict:
     """Return the functions that replace the `Dense` layers of a block in decoding, by name."""
     attention, cross_attention = block.attention, block.cross_attention
     dense = {
@@ -143,3 +65,124 @@ def merged_layers(block: TransformerBlock) -> dict:
         dense["cross_query"] = merged_dense(cross_attention.query_projection)
         dense["cross_output"] = merged_dense(cross_attention.output_projection)
     return dense
+
+
+def prefill_block(block: TransformerBlock, x, constants: dict, prompt: PromptInputs):
+    """Run a block over the prompt of a decoder in one pass.
+
+    Args:
+        block: a block with `MultiHeadAttention`.
+        x: (B L, M); L may be 0.
+        constants: from `block_constants`.
+        prompt: what all blocks read, from `prompt_inputs`.
+
+    Returns:
+        outputs (B L, M); and the key/value cache of the prompt.
+
+    Example:
+        >>> from keras_attention.layers.decoding.cache import prompt_inputs
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
+        >>> block.build((None, None, 21))
+        >>> x = keras.ops.ones((10, 21))  # two prompts of five tokens
+        >>> outputs, cache = prefill_block(block, x, block_constants(block), prompt_inputs((2, 5)))
+        >>> tuple(outputs.shape), tuple(cache["keys"].shape)
+        ((10, 21), (2, 3, 7, 5))
+    """
+    if prompt.is_empty:
+        return x, empty_cache(block, prompt, x.dtype)
+
+    def self_attend(query, key, value):
+        cache = make_cache(key, value)
+        return cached_attention(query * block.attention.key_dim**-0.5, [cache], prompt.causal_bias)[0], cache
+
+    outputs, cache, _ = run_decoding_branches(block, x, prompt.sizes, self_attend, constants, prompt.memory_bias)
+    return outputs, cache
+
+
+def empty_cache(block: TransformerBlock, prompt: PromptInputs, dtype) -> dict:
+    """Return the key/value cache of a prompt without tokens, or of no prompts.
+
+    Example:
+        >>> from keras_attention.layers.decoding.cache import prompt_inputs
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
+        >>> block.build((None, None, 21))
+        >>> tuple(empty_cache(block, prompt_inputs((2, 0)), "float32")["values"].shape)
+        (2, 3, 0, 7)
+    """
+    batch, length = prompt.sizes
+    empty = ops.zeros((batch, block.num_heads, length, block.attention.key_dim), dtype)
+    return make_cache(empty, empty)
+
+
+def step_block(block: TransformerBlock, x, constants: dict, recent_cache: dict, past_cache: dict, step: StepInputs):
+    """Run a block over one token per beam.
+
+    Args:
+        block: a block with `MultiHeadAttention`.
+        x: (B K, M).
+        constants: from `block_constants`.
+        recent_cache: `keys` (B, H, D, recent K) and `values` (B, H, recent K, D) of this block.
+        past_cache: `keys` (B, H, D, past) and `values` (B, H, past, D) of this block.
+        step: what all blocks read in this step, from `begin_step`.
+
+    Returns:
+        outputs (B K, M), the new recent cache, and the scores of the cross-attention (B, H, K, S) or None.
+
+    Example:
+        >>> from keras_attention.layers.decoding.cache import begin_step, first_state
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
+        >>> block.build((None, None, 21))
+        >>> past_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> step, state = begin_step(first_state({"block_0": past_cache}, keras.ops.ones((2, 5), bool), length=16))
+        >>> recent_cache = state["cache"]["recent"]["block_0"]
+        >>> outputs, *_ = step_block(
+        ...     block, keras.ops.ones((2, 21)), block_constants(block), recent_cache, past_cache, step)
+        >>> tuple(outputs.shape)
+        (2, 21)
+    """
+
+    def self_attend(query, key, value):
+        new_recent_cache = append(recent_cache, key, value, step.new_slots)
+        query = query * block.attention.key_dim**-0.5
+        return cached_attention(query, [new_recent_cache, past_cache], step.cache_bias)[0], new_recent_cache
+
+    return run_decoding_branches(block, x, (-1, step.num_beams), self_attend, constants, step.memory_bias)
+
+
+def run_decoding_branches(
+    block: TransformerBlock, x, sizes: tuple, self_attend: Callable, constants: dict, memory_bias=None
+) -> tuple:
+    """Run the branches of a block with the merged layers of its `constants`; see `TransformerBlock.run_branches`.
+
+    Args:
+        block: the block.
+        x: (B Q, M): the tokens of the prompts, or one token per beam.
+        sizes: (B, Q); one of them may be -1.
+        self_attend: a function of queries, keys and values, (B, H, Q, D) each, that returns the context (B, H, Q, D)
+            and the new cache.
+        constants: from `block_constants`.
+        memory_bias: (B, 1, 1, S), None without a memory.
+
+    Returns:
+        outputs (B Q, M), the new cache, and the scores of the cross-attention (B, H, Q, S) or None.
+
+    Example:
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
+        >>> block.build((None, None, 21))
+        >>> attend_to_itself = lambda query, key, value: (value, None)
+        >>> x, constants = keras.ops.ones((10, 21)), block_constants(block)
+        >>> tuple(run_decoding_branches(block, x, (2, 5), attend_to_itself, constants)[0].shape)
+        (10, 21)
+    """
+    dense, heads, width = constants["dense"], block.num_heads, block.attention.key_dim
+
+    def self_branch(x):
+        context, cache = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, heads, width))
+        return dense["attention_output"](merge_step_heads(context)), cache
+
+    def cross_branch(x):
+        (query,) = split_step_heads(dense["cross_query"](x), sizes, heads, width)
+        context, scores = cached_attention(query * width**-0.5, [constants["memory_cache"]], memory_bias)
+        return dense["cross_output"](merge_step_heads(context)), scores
+
+    return block.run_branches(x, self_branch, cross_branch, lambda x: dense["output"](dense["hidden"](x)))

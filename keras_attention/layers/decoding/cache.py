@@ -1,4 +1,4 @@
-"""The state of a decoder that generates text, and its key/value cache, as pure functions.
+"""The state of a decoder that generates text, and its key/value caches, as pure functions.
 
 A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two methods:
 
@@ -10,17 +10,19 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
     state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
     state["cache"]       of Transformer blocks: grows at every step, and is never reordered
 
-A cache has two parts with one entry per block. All beams share both parts:
+A key/value cache is a dict of `keys` (B, H, D, slots) and `values` (B, H, slots, D). Each block has two, which all
+beams share:
 
-    past       the prompt and full chunks of slots, which a step only reads   keys (B, H, D, f), values (B, H, f, D)
-    recent     r slots for each beam, `num_written` of them written       keys (B, H, D, r K), values (B, H, r K, D)
+    past        the prompt and full chunks of slots, which a step only reads      past slots
+    recent      the slots of the last tokens, `num_written` of them written       recent slots for each beam: recent K
 
 A beam attends to the slots of its ancestors. The carry has `position` (B, K), the number of tokens read; `written_by`
-(B, K, r), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `bias`
-(B, K, f), the `mask_bias` of its past slots: padding is not attended to.
+(B, K, recent), the beam that wrote each recent slot of a hypothesis, -1 for a slot that is not written; and `past_bias`
+(B, K, past), the `mask_bias` of its past slots: padding is not attended to.
 
-If the maximum length is a number, there are r slots for all tokens. In a TensorFlow graph of unknown length, r is 16,
-and `finish_chunk` moves them to the past part, so that the work of a step does not depend on the maximum length.
+If the maximum length is a number, there are recent slots for all new tokens. In a TensorFlow graph of unknown length,
+there are 16, and `finish_chunk` moves them to the past cache, so that the work of a step does not depend on the maximum
+length.
 
 On TensorFlow, a write is a product. `keras.ops.slice_update` would need XLA, which TensorFlow Serving does not use.
 """
@@ -39,20 +41,31 @@ from keras_attention.layers.masks import causal_mask, mask_bias
 _CHUNK = 16  # the number of slots that are moved to the past at once
 
 
-class StepInputs(NamedTuple):
-    """What all blocks share in one step."""
+class MemoryInputs(NamedTuple):
+    """A memory, as the cross-attention of each block reads it.
 
-    num_beams: int  # K
-    write_at: Any  # where `append` writes: a matrix (K, r K) on TensorFlow, the first index on JAX
-    bias: Any  # (B, 1, K, r K + f) of the recent and the past slots
-    memory_bias: Any  # (B, 1, 1, S), None without a memory
+    Example:
+        >>> memory = memory_inputs(keras.ops.ones((2, 3, 5)), keras.ops.array([[True, True, False], [False] * 3]))
+        >>> tuple(memory.vectors.shape), keras.ops.convert_to_numpy(memory.is_real)[:, 0, 0].tolist()
+        ((6, 5), [1.0, 0.0])
+    """
+
+    vectors: Any  # (B S, M)
+    sizes: tuple  # (B, S)
+    bias: Any  # (B, 1, 1, S)
+    is_real: Any  # (B, 1, 1) float32, 0 if all positions are masked
 
 
 class PromptInputs(NamedTuple):
-    """What all blocks share when they read the prompt."""
+    """What all blocks read besides the tokens of the prompt.
+
+    Example:
+        >>> prompt_inputs((2, 3)).is_empty, prompt_inputs((2, 0)).is_empty
+        (False, True)
+    """
 
     sizes: tuple  # (B, L)
-    bias: Any  # (1, 1, L, L) of the causal mask; padding comes last, so that no token attends to it
+    causal_bias: Any  # (1, 1, L, L); padding comes last, so that no token attends to it
     memory_bias: Any  # (B, 1, 1, S), None without a memory
 
     @property
@@ -61,42 +74,103 @@ class PromptInputs(NamedTuple):
         return any(isinstance(size, int) and size == 0 for size in self.sizes)
 
 
-class MemoryInputs(NamedTuple):
-    """A memory, as all blocks read it."""
+class StepInputs(NamedTuple):
+    """What all blocks read in one step besides the tokens and their caches.
 
-    tokens: Any  # (B S, M)
-    sizes: tuple  # (B, S)
-    bias: Any  # (B, 1, 1, S)
-    is_real: Any  # (B, 1, 1) float32, 0 if all positions are masked
+    Example:
+        >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=8)
+        >>> step, _ = begin_step(repeat_beams(state, num_beams=11))
+        >>> step.num_beams, tuple(step.cache_bias.shape)  # 3 recent slots of each beam, and 5 past slots
+        (11, (2, 1, 11, 38))
+    """
+
+    num_beams: int  # K
+    new_slots: Any  # the slots that `append` writes: one-hot (K, recent K) on TensorFlow, the first index on JAX
+    cache_bias: Any  # (B, 1, K, recent K + past)
+    memory_bias: Any  # (B, 1, 1, S), None without a memory
 
 
-def first_cache(prompts: dict, mask, length) -> dict:
+def memory_inputs(memory, mask) -> MemoryInputs:
+    """Return a memory as the blocks read it.
+
+    Args:
+        memory: (B, S, M).
+        mask: (B, S) padding mask, True = a real vector.
+
+    Example:
+        >>> memory = memory_inputs(keras.ops.ones((1, 3, 5)), keras.ops.array([[True, True, False]]))
+        >>> print(keras.ops.convert_to_numpy(memory.bias)[0, 0])
+        [[ 0.e+00  0.e+00 -1.e+30]]
+    """
+    is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
+    vectors = ops.reshape(memory, (-1, memory.shape[-1]))
+    return MemoryInputs(vectors, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
+
+
+def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:
+    """Return what all blocks read besides the tokens of a prompt.
+
+    Args:
+        sizes: (B, L), integers or scalar tensors.
+        memory: the memory of the blocks, if they have a cross-attention.
+
+    Example:
+        >>> print(keras.ops.convert_to_numpy(prompt_inputs((2, 3)).causal_bias)[0, 0, :2])
+        [[ 0.e+00 -1.e+30 -1.e+30]
+         [ 0.e+00  0.e+00 -1.e+30]]
+    """
+    causal_bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
+    return PromptInputs(sizes, causal_bias, None if memory is None else memory.bias)
+
+
+def make_cache(keys, values) -> dict:
+    """Return the key/value cache of projected keys and values, (B, H, S, D) each.
+
+    Example:
+        >>> cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> tuple(cache["keys"].shape), tuple(cache["values"].shape)
+        ((2, 3, 7, 5), (2, 3, 5, 7))
+    """
+    return {"keys": ops.swapaxes(keys, 2, 3), "values": values}
+
+
+def first_state(prompt_caches: dict, prompt_mask, length) -> dict:
     """Return the `carry` and the `cache` after the prompt, for one beam.
 
     Args:
-        prompts: block -> keys (B, H, D, L) and values (B, H, L, D) of the prompt.
-        mask: (B, L) padding mask, True = a real token of the prompt.
+        prompt_caches: name of the block -> the key/value cache of the prompt: `keys` (B, H, D, L) and `values`
+            (B, H, L, D).
+        prompt_mask: (B, L) padding mask, True = a real token.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
+
+    Example:
+        >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=16)
+        >>> {name: tuple(x.shape) for name, x in state["carry"].items()}
+        {'position': (2, 1), 'written_by': (2, 1, 11), 'past_bias': (2, 1, 5)}
+        >>> tuple(state["cache"]["recent"]["block_0"]["keys"].shape)
+        (2, 3, 7, 11)
     """
-    batch, num_read = ops.shape(mask)
+    batch, num_read = ops.shape(prompt_mask)
     slots = length - num_read
     slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
-    def empty(prompt):
-        _, heads, width, _ = prompt["keys"].shape
+    def empty_cache(prompt_cache):
+        (_, heads, width, _), dtype = prompt_cache["keys"].shape, prompt_cache["keys"].dtype
         return {
-            "keys": ops.zeros((batch, heads, width, slots), prompt["keys"].dtype),
-            "values": ops.zeros((batch, heads, slots, width), prompt["keys"].dtype),
+            "keys": ops.zeros((batch, heads, width, slots), dtype),
+            "values": ops.zeros((batch, heads, slots, width), dtype),
         }
 
-    recent = {name: empty(prompt) for name, prompt in prompts.items()}
+    recent = {name: empty_cache(prompt_cache) for name, prompt_cache in prompt_caches.items()}
     carry = {
-        "position": ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True),
+        "position": ops.sum(ops.cast(prompt_mask, "int32"), axis=1, keepdims=True),
         "written_by": ops.full((batch, 1, slots), -1, "int32"),
-        "bias": ops.expand_dims(mask_bias(mask), 1),
+        "past_bias": ops.expand_dims(mask_bias(prompt_mask), 1),
     }
     num_written = ops.convert_to_tensor(0, "int32")
-    return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "past": prompts}}
+    return {"carry": carry, "cache": {"num_written": num_written, "recent": recent, "past": prompt_caches}}
 
 
 def repeat_beams(state: dict, num_beams: int) -> dict:
@@ -117,76 +191,90 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
     if "cache" not in state:
         return state
     recent = {
-        name: {"keys": repeat(part["keys"], 3), "values": repeat(part["values"], 2)}
-        for name, part in state["cache"]["recent"].items()
+        name: {"keys": repeat(cache["keys"], 3), "values": repeat(cache["values"], 2)}
+        for name, cache in state["cache"]["recent"].items()
     }
     return {**state, "cache": {**state["cache"], "recent": recent}}
 
 
-def step_inputs(state: dict, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
-    """Return what all blocks share in a step, which writes the next slot, and the state with the next carry.
+def begin_step(state: dict, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
+    """Return what all blocks read in a step, which writes the next slot, and the state with the next carry.
 
-    `dtype` is that of the cache.
+    Args:
+        state: the state of the decoder.
+        memory_bias: (B, 1, 1, S), None without a memory.
+        dtype: that of the caches.
+
+    Example:
+        >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=8)
+        >>> step, state = begin_step(state)
+        >>> keras.ops.convert_to_numpy(state["carry"]["written_by"])[0, 0].tolist()
+        [0, -1, -1]
     """
     carry, slot = state["carry"], state["cache"]["num_written"]
     written_by = carry["written_by"]
     num_beams, slots = written_by.shape[1:]
     is_slot = ops.equal(np.arange(slots, dtype="int32"), slot)
     written_by = ops.where(is_slot, np.arange(num_beams, dtype="int32")[:, None], written_by)
-    bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["bias"]], axis=-1), 1)
+    cache_bias = ops.expand_dims(ops.concatenate([_recent_bias(written_by), carry["past_bias"]], axis=-1), 1)
     if keras.backend.backend() == "jax":
-        write_at = slot * num_beams
-    else:  # write_at[k] is 1 at the slot of beam k
-        of_beams = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)
-        write_at = ops.reshape(of_beams, (num_beams, slots * num_beams))
+        new_slots = slot * num_beams
+    else:
+        one_hot = np.eye(num_beams)[:, None] * ops.cast(ops.expand_dims(is_slot, -1), dtype)  # (K, recent, K)
+        new_slots = ops.reshape(one_hot, (num_beams, slots * num_beams))
     carry = {**carry, "written_by": written_by, "position": carry["position"] + 1}
-    return StepInputs(num_beams, write_at, bias, memory_bias), {**state, "carry": carry}
+    return StepInputs(num_beams, new_slots, cache_bias, memory_bias), {**state, "carry": carry}
 
 
 def _recent_bias(written_by):
-    """Return the bias (B, K, r K) of the recent slots, written by the beams `written_by` (B, K, r)."""
+    """Return the bias (B, K, recent K) of the recent slots, written by the beams `written_by` (B, K, recent)."""
     num_beams, slots = written_by.shape[1:]
     is_ancestor = ops.equal(ops.expand_dims(written_by, -1), np.arange(num_beams, dtype="int32"))
     return ops.reshape(mask_bias(is_ancestor), (-1, num_beams, slots * num_beams))
 
 
-def memory_inputs(memory, mask) -> MemoryInputs:
-    """Return a memory (B, S, M) with this mask (B, S) as all blocks read it."""
-    is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
-    tokens = ops.reshape(memory, (-1, memory.shape[-1]))
-    return MemoryInputs(tokens, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
+def append(recent_cache: dict, key, value, new_slots) -> dict:
+    """Write the key and the value of one token per beam into the recent cache of a block.
 
+    Args:
+        recent_cache: `keys` (B, H, D, recent K) and `values` (B, H, recent K, D).
+        key, value: (B, H, K, D).
+        new_slots: see `StepInputs`.
 
-def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:
-    """Return what all blocks share when they read a prompt with the sizes (B, L)."""
-    bias = ops.expand_dims(mask_bias(causal_mask(sizes[1])), 1)
-    return PromptInputs(sizes, bias, None if memory is None else memory.bias)
-
-
-def cache_part(keys, values) -> dict:
-    """Return a part of a cache, `keys` (B, H, D, S) and `values` (B, H, S, D), of projected ones (B, H, S, D)."""
-    return {"keys": ops.swapaxes(keys, 2, 3), "values": values}
-
-
-def append(recent: dict, key, value, write_at) -> dict:
-    """Return the recent part of a block's cache, with the keys and values (B, H, K, D) of one token per beam."""
+    Example:
+        >>> empty = make_cache(keras.ops.zeros((1, 1, 3, 1)), keras.ops.zeros((1, 1, 3, 1)))
+        >>> key, value, new_slots = ([[[[5.0]]]], [[[[7.0]]]], [[0.0, 1.0, 0.0]])  # one beam writes the second slot
+        >>> cache = append(empty, *(keras.ops.array(x) for x in (key, value, new_slots)))
+        >>> keras.ops.convert_to_numpy(cache["values"])[0, 0, :, 0].tolist()
+        [0.0, 7.0, 0.0]
+    """
     if keras.backend.backend() == "jax":
-        keys = ops.slice_update(recent["keys"], (0, 0, 0, write_at), ops.swapaxes(key, 2, 3))
-        return {"keys": keys, "values": ops.slice_update(recent["values"], (0, 0, write_at, 0), value)}
-    keys = recent["keys"] + small_matmul(key, write_at, transpose_a=True)  # the slot is zero; keys are finite
-    return {"keys": keys, "values": recent["values"] + small_matmul(write_at, value, transpose_a=True)}
+        keys = ops.slice_update(recent_cache["keys"], (0, 0, 0, new_slots), ops.swapaxes(key, 2, 3))
+        return {"keys": keys, "values": ops.slice_update(recent_cache["values"], (0, 0, new_slots, 0), value)}
+    keys = recent_cache["keys"] + small_matmul(key, new_slots, transpose_a=True)  # the slot is zero; keys are finite
+    return {"keys": keys, "values": recent_cache["values"] + small_matmul(new_slots, value, transpose_a=True)}
 
 
 def finish_chunk(carry: dict, cache: dict) -> tuple[dict, dict]:
-    """Move the recent slots, which must all be written, to the past; return the new carry and cache."""
+    """Move the recent slots, which must all be written, to the past caches; return the new carry and cache.
+
+    Example:
+        >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))
+        >>> state = first_state({"block_0": prompt_cache}, keras.ops.ones((2, 5), bool), length=16)
+        >>> carry, cache = finish_chunk(state["carry"], state["cache"])
+        >>> tuple(cache["past"]["block_0"]["keys"].shape), tuple(carry["past_bias"].shape)
+        ((2, 3, 7, 16), (2, 1, 16))
+    """
     past, empty = {}, keras.tree.map_structure(ops.zeros_like, cache["recent"])
-    for name, recent in cache["recent"].items():
-        old = cache["past"][name]
+    for name, recent_cache in cache["recent"].items():
+        past_cache = cache["past"][name]
         past[name] = {
-            part: ops.concatenate([old[part], recent[part]], axis) for part, axis in (("keys", 3), ("values", 2))
+            kind: ops.concatenate([past_cache[kind], recent_cache[kind]], axis)
+            for kind, axis in (("keys", 3), ("values", 2))
         }
-    bias = ops.concatenate([carry["bias"], _recent_bias(carry["written_by"])], axis=-1)
-    carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "bias": bias}
+    past_bias = ops.concatenate([carry["past_bias"], _recent_bias(carry["written_by"])], axis=-1)
+    carry = {**carry, "written_by": ops.full_like(carry["written_by"], -1), "past_bias": past_bias}
     num_written = ops.zeros_like(cache["num_written"])
     return carry, {"num_written": num_written, "recent": empty, "past": past}
 

@@ -22,13 +22,13 @@ class MergedDense:
     `call` is used.
 
     Args:
-        *layers: M -> N_1, M -> N_2, ...
+        *layers: E -> F_1, E -> F_2, ...
 
     Call arguments:
-        x: (..., M).
+        x: (..., E).
 
     Output:
-        (..., N_1 + N_2 + ...).
+        (..., F_1 + F_2 + ...).
 
     Example:
         >>> layers = keras.layers.Dense(3), keras.layers.Dense(5)
@@ -77,20 +77,28 @@ if keras.backend.backend() == "jax":
 
 
 def merged_dense(*layers: keras.layers.Dense) -> Callable:
-    """Return the `MergedDense` of the layers; while an export is traced, that of the export's precision."""
+    """Return the `MergedDense` of the layers; while an export is traced, that of the export's precision.
+
+    Example:
+        >>> query, key = keras.layers.Dense(3), keras.layers.Dense(5)
+        >>> query.build((None, 7)), key.build((None, 7))
+        (None, None)
+        >>> tuple(merged_dense(query, key)(keras.ops.ones((2, 7))).shape)
+        (2, 8)
+    """
     return getattr(layers[0], "make_merged_dense", MergedDense)(*layers)
 
 
 def _join(parts: list):
-    """Return tensors (..., N_i) side by side."""
+    """Return tensors (..., F_i) side by side."""
     return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
 
 def logits_of_step(embedding, inputs):
     """Return the logits of one decoding step: `embedding(inputs, reverse=True)`, but faster.
 
-    On TensorFlow, tied logits are computed as (E x')', which reads the embedding matrix E (V, M) in its memory order.
-    For few vectors x, the product x E' takes several times as long.
+    On TensorFlow, tied logits are computed as (W x')', which reads the embedding matrix W (V, M) in its memory order.
+    For few vectors x, the product x W' takes several times as long.
 
     Args:
         embedding: a `keras.layers.ReversibleEmbedding`.

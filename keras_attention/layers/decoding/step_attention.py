@@ -10,36 +10,36 @@ from keras import ops
 from keras_attention.layers.attention import masked_softmax
 
 
-def attend_parts(query, parts, bias):
-    """Return the attention of one decoding step, or of a prompt, to keys and values that are in several parts.
-
-    K is the number of beams, or of the tokens of a prompt.
+def cached_attention(query, caches, bias):
+    """Return the attention of one decoding step, or of a prompt, to key/value caches.
 
     Args:
-        query: (B, H, K, D), divided by sqrt(D).
-        parts: list of dicts, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
-        bias: (B, 1 or H, K, S) float32, S the sum of all S_i; B and K may be 1. The result of `mask_bias`, to which
+        query: (B, H, Q, D), divided by sqrt(D): one query per beam, or the tokens of a prompt.
+        caches: list of key/value caches, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
+        bias: (B, 1 or H, Q, S) float32, S the sum of all S_i; B and Q may be 1. The result of `mask_bias`, to which
             other logits may be added.
 
     Returns:
-        context (B, H, K, D), and the scores (B, H, K, S) in float32. If no position is allowed, the scores are equal,
+        context (B, H, Q, D), and the scores (B, H, Q, S) in float32. If no position is allowed, the scores are equal,
         and not 0 as in `masked_softmax`.
 
     Example:
-        >>> part = {"keys": keras.ops.ones((2, 3, 7, 5)), "values": keras.ops.ones((2, 3, 5, 7))}
-        >>> context, scores = attend_parts(keras.ops.ones((2, 3, 11, 7)), [part, part], keras.ops.zeros((1, 1, 1, 10)))
+        >>> cache = {"keys": keras.ops.ones((2, 3, 7, 5)), "values": keras.ops.ones((2, 3, 5, 7))}
+        >>> query, bias = keras.ops.ones((2, 3, 11, 7)), keras.ops.zeros((1, 1, 1, 10))
+        >>> context, scores = cached_attention(query, [cache, cache], bias)
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
-    logits = [small_matmul(query, part["keys"]) for part in parts]  # (B, H, K, S_i) each
-    logits = ops.concatenate(logits, axis=-1) if len(parts) > 1 else logits[0]  # (B, H, K, S)
+    logits = [small_matmul(query, cache["keys"]) for cache in caches]  # (B, H, Q, S_i) each
+    logits = ops.concatenate(logits, axis=-1) if len(caches) > 1 else logits[0]  # (B, H, Q, S)
     scores = masked_softmax(ops.cast(logits, "float32") + bias, small=True)
-    rest, contexts = ops.cast(scores, query.dtype), []
-    for part in parts[:-1]:  # only the last part may have an unknown length
-        size = part["keys"].shape[-1]
-        contexts.append(small_matmul(rest[..., :size], part["values"]))  # (B, H, K, D)
-        rest = rest[..., size:]
-    return functools.reduce(ops.add, [*contexts, small_matmul(rest, parts[-1]["values"])]), scores
+    remaining_scores, contexts = ops.cast(scores, query.dtype), []
+    for cache in caches[:-1]:  # only the last cache may have an unknown length
+        slots = cache["keys"].shape[-1]
+        contexts.append(small_matmul(remaining_scores[..., :slots], cache["values"]))  # (B, H, Q, D)
+        remaining_scores = remaining_scores[..., slots:]
+    contexts.append(small_matmul(remaining_scores, caches[-1]["values"]))
+    return functools.reduce(ops.add, contexts), scores
 
 
 def small_matmul(a, b, transpose_a: bool = False):
@@ -48,11 +48,11 @@ def small_matmul(a, b, transpose_a: bool = False):
     TensorFlow replaces its other batch products by oneDNN's, which takes ten times as long to start as a small product.
 
     Args:
-        a: (..., K, M), or (..., M, K) with `transpose_a`.
-        b: (..., M, N), of the same dtype.
+        a: (..., rows, terms), or (..., terms, rows) with `transpose_a`.
+        b: (..., terms, columns), of the same dtype.
 
     Returns:
-        (..., K, N).
+        (..., rows, columns).
 
     Example:
         >>> tuple(small_matmul(keras.ops.ones((2, 3, 5)), keras.ops.ones((5, 7))).shape)

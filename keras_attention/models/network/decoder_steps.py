@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras_attention.layers import logits_of_step
+from keras_attention.layers.decoding.merged_dense import logits_of_step
 
 
 def start(model: Any, inputs: dict, length=None) -> dict:

@@ -123,7 +123,8 @@ def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
         )
     if config.positions == "relative":
         raise ValueError(
-            "`positions` is 'relative', which only a PermutationLM and encoders support; expected another value."
+            "`positions` is 'relative', which only a PermutationLM and encoders support; expected 'sinusoidal' or "
+            "'learned'."
         )
     return make_transformer(config, "decoder", causal=True, memory=memory)
 
@@ -182,7 +183,7 @@ def make_block(config: TransformerConfig, index: int, attention: keras.layers.La
 
 
 def make_pooler(config: TransformerConfig) -> keras.layers.Dense | None:
-    """Return the layer tanh(V x + b) for the output at the position that represents a text; None for their mean."""
+    """Return the layer tanh(U x + b) for the output at the position that represents a text; None for their mean."""
     if config.pooling == MEAN:
         return None
     return keras.layers.Dense(config.width, "tanh", kernel_initializer=initializer(config), name="pooler")

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.layers import ImageEncoder
-from keras_attention.layers.vision import SMALL_CNN, make_network
+from keras_attention.layers.image_networks import SMALL_CNN, make_network
 from keras_attention.storage import local_path
 
 IMAGENET = "imagenet"
@@ -34,9 +34,9 @@ def load_image_encoder_weights(encoder: ImageEncoder, source: str | pathlib.Path
         >>> import tempfile
         >>> first, second = (ImageEncoder("small_cnn", image_size=32) for _ in range(2))
         >>> arrays = {f"{layer.name}/{v.name}": v for layer in first.network.layers for v in layer.weights}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     np.savez(f"{folder}/weights.npz", **arrays)
-        ...     load_image_encoder_weights(second, f"{folder}/weights.npz")
+        >>> with tempfile.TemporaryDirectory() as directory:
+        ...     np.savez(f"{directory}/weights.npz", **arrays)
+        ...     load_image_encoder_weights(second, f"{directory}/weights.npz")
         >>> first.digest() == second.digest()
         True
     """
@@ -89,8 +89,8 @@ def _read_weights(encoder: ImageEncoder, source: str | pathlib.Path) -> keras.Mo
         if str(source) != IMAGENET:
             raise
         raise RuntimeError(
-            f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose "
-            "as `image_encoder_weights` a file, or None (`none` on the command line) for random weights."
+            f"The weights of {encoder.network_name} could not be downloaded ({error}). Choose a file as "
+            "`image_encoder_weights`, or small_cnn as `image_encoder`, which needs no weights because it is trained."
         ) from None
     return encoder.up_to_grid(whole)
 

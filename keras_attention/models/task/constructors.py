@@ -16,6 +16,7 @@ from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
 
 # Config fields that can differ from those of a trained encoder.
 _CHANGEABLE = {"labels", "pooling", "dropout", "attention_dropout"}
+_UNLABELLED_WORDS = 50_000  # at most, in a vocabulary of words with those of unlabelled texts
 
 
 def from_preset(task_class: type, name: str, **overrides: Any):
@@ -46,6 +47,7 @@ def from_examples(
     lowercase: bool,
     normalization: str,
     data_size: DataSize | None,
+    unlabelled_texts: Sequence[str],
     **overrides: Any,
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
@@ -62,6 +64,9 @@ def from_examples(
         lowercase: True to make the tokenizers convert text to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         data_size: the size of the examples; None to measure it.
+        unlabelled_texts: for a recurrent `TextTagger`, more texts, without tags. Their words are in the vocabulary, and
+            the embeddings start with `token_vectors` of all texts. Words are separated by white space as in the
+            examples.
         **overrides: config fields with new values, such as `units=512`.
 
     Returns:
@@ -69,7 +74,8 @@ def from_examples(
 
     Raises:
         TypeError: `examples` are not those of the task.
-        ValueError: the preset, a field or the kind is unknown, or there are too few texts for the vocabulary.
+        ValueError: the preset, a field or the kind is unknown, there are too few texts for the vocabulary, or the
+            model cannot read `unlabelled_texts`.
 
     Example:
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
@@ -85,12 +91,27 @@ def from_examples(
     overrides |= network_defaults(task_class, size, config, kind, only_dropout=only_dropout, overrides=overrides)
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
+    if unlabelled_texts:
+        _check_unlabelled(task_class, config)
+        options["unlabelled_texts"] = unlabelled_texts
+        if kind == "words" and not vocabulary_size:
+            options["vocabulary_size"] = _UNLABELLED_WORDS
     tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
     model = task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
-    model._initialize_from_examples(examples)
+    model._initialize_from_examples(examples, unlabelled_texts)
     return model
+
+
+def _check_unlabelled(task_class: type, config: Any) -> None:
+    """Raise ValueError unless the embeddings of the network can start with `token_vectors`."""
+    if task_class.spec.predict_method != "tag" or not isinstance(config, configs.RecurrentConfig):
+        raise ValueError(
+            "`unlabelled_texts` needs a recurrent TextTagger, such as the preset rnn_tagger; received a "
+            f"{task_class.__name__} with a {type(config).__name__}. Train a MaskedLM or CausalLM on the texts instead, "
+            "and start from it: `from_encoder` or `from_model` in Python, --init on the command line."
+        )
 
 
 def override_config(task_class: type, config, overrides: dict[str, Any]):
@@ -112,8 +133,8 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
 def from_model(task_class: type, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
-    Weights that both models have are copied; new ones are initialized. New ones are, for example, the additional rows
-    for more learned positions or a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
+    Weights that both models have are copied; new ones are initialized. Examples of new weights are the rows of more
+    learned positions or of a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
     baseline of hard attention.
 
     Args:
@@ -125,7 +146,7 @@ def from_model(task_class: type, other: Any, **overrides: Any):
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: a field is unknown, or its value would remove weights or change shapes (more rows are possible);
+        ValueError: a field is unknown, or its value would remove weights or change their shapes, except for more rows;
             or `other` is quantized or has LoRA matrices.
 
     Example:

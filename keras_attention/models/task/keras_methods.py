@@ -13,10 +13,11 @@ from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.generation.compiled import check_process
 from keras_attention.models.task import token_loss
+from keras_attention.training import compiling
 
 
 def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
-    """Configure training; see `keras.Model.compile`. By default, uses the loss and metrics of this task.
+    """Configure training; see `keras.Model.compile`. By default, it uses the loss and metrics of the task.
 
     Args:
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
@@ -28,13 +29,13 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
     Raises:
         ValueError: a loss expects probabilities, but the outputs of the network are logits.
     """
-    from keras_attention.training import compiling
-
     for one in keras.tree.flatten(loss):
         compiling.check_takes_logits(one, model.spec.class_name)
     metrics = options.pop("metrics", None)
     if metrics and weighted_metrics and weighted_metrics != "auto":
-        raise ValueError("`metrics` and `weighted_metrics` are the same for this model; pass only one of them.")
+        raise ValueError(
+            "`metrics` and `weighted_metrics` are the same for this model, and both are set; pass one of them."
+        )
     if metrics or (metrics is not None and weighted_metrics == "auto"):
         weighted_metrics = metrics
     if weighted_metrics == "auto":
@@ -64,7 +65,7 @@ def fit(
         *args: further positional arguments of `keras.Model.fit`.
         validation_data: raw examples or batches; with `y`, a pair (texts, translations or labels).
         class_weight: for a classifier or tagger, name or id of a class -> its weight in the loss and metrics; or
-            `"balanced"`, with which all classes count the same.
+            `"balanced"`, which gives all classes the same total weight.
         sample_weight: one weight for each raw example, or each example of batches from `keras_attention.data`.
         **options: the other arguments of `keras.Model.fit`, such as `epochs`.
 

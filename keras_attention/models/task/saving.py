@@ -1,4 +1,4 @@
-"""What a file and an export of a task contain: its config, tokenizers and quantization."""
+"""What a file of a task contains: its config, tokenizers and quantization."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def save(model: Any, filepath: str | pathlib.Path, *args: Any, **options: Any) -
         name = filepath.with_suffix(".keras")
         raise ValueError(
             f"{filepath} does not end in .keras; another format loses the tokenizers. Use save('{name}'), "
-            "save_weights('m.weights.h5') for the weights alone, or export('folder') for a SavedModel."
+            "save_weights('m.weights.h5') for the weights alone, or export('directory') for a SavedModel."
         )
     keras.Model.save(model, filepath, *args, **options)
 
@@ -93,32 +93,3 @@ def quantize(model: Any, mode: str | None, config: Any, filters: None) -> None:
         )
     keras.Model.quantize(model, mode, config, filters=lambda layer: isinstance(layer, kinds))
     model.quantization = config
-
-
-def export(model: Any, directory: str | pathlib.Path, version: int, strategy: Any, **options: Any) -> pathlib.Path:
-    """Write a SavedModel that takes raw text or images.
-
-    Args:
-        directory: parent directory; the model is written to `<directory>/<version>/`.
-        version: a positive integer; a server loads the highest one.
-        strategy: the search strategy; by default `Greedy()` or, for a language model, `Sampling()`.
-        **options: `examples`, `attention_maps` and `precision`; see `keras_attention.serving.export`.
-
-    Returns:
-        the path `<directory>/<version>`.
-
-    Raises:
-        FileExistsError: the version exists.
-        ValueError: the version is not positive, or the model has no attention maps.
-        RuntimeError: the backend of Keras is not TensorFlow.
-
-    Example:
-        >>> tokenizer = ka.data.train_tokenizer(["we eat bread", "comemos pan"], "characters")
-        >>> model = ka.Translator.from_preset(
-        ...     "rnn_attention", source_tokenizer=tokenizer, target_tokenizer=tokenizer)
-        >>> model.export("serving/translator").name
-        '1'
-    """
-    from keras_attention.serving import export
-
-    return export(model, directory, version, strategy, **options)

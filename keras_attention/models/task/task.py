@@ -16,8 +16,9 @@ from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
 from keras_attention.models.task import constructors, keras_methods, saving, token_loss
-from keras_attention.models.task.spec import TaskSpec
 from keras_attention.models.task_data.task_data import TaskData
+from keras_attention.serving.export import write_export
+from keras_attention.task_specs import TaskSpec
 
 
 def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
@@ -51,6 +52,14 @@ class Task(keras.Model):
         tokenizers: dict of KerasHub tokenizers, one for each of `spec.tokenizer_names`; None for a missing one.
         inputs: the network's inputs, a dict of Keras tensors.
         outputs: the network's output.
+
+    Raises:
+        RuntimeError: the process was forked after a model was made.
+
+    Example:
+        >>> model = ka.CausalLM(ka.config.RecurrentConfig(units=8, embedding_dim=4, vocabulary_size=11))
+        >>> isinstance(model, Task), model.spec.predict_method, model.config.units
+        (True, 'complete', 8)
     """
 
     spec: TaskSpec  # what other parts of the library derive from the task
@@ -97,11 +106,13 @@ class Task(keras.Model):
         lowercase: bool = False,
         normalization: str = "identity",
         data_size: DataSize | None = None,
+        unlabelled_texts: Sequence[str] = (),
         **overrides: Any,
     ) -> Self:
         """Make a model with the config of a preset, new weights, and tokenizers trained on the examples."""
+        tokenizer_options = (tokenizer_kind, vocabulary_size, lowercase, normalization)
         return constructors.from_examples(
-            cls, examples, preset, tokenizer_kind, vocabulary_size, lowercase, normalization, data_size, **overrides
+            cls, examples, preset, *tokenizer_options, data_size, unlabelled_texts, **overrides
         )
 
     @classmethod
@@ -195,15 +206,21 @@ class Task(keras.Model):
         """True if projections have LoRA matrices; saving merges them into the weights."""
         return any(getattr(layer, "lora_enabled", False) for layer in keras_patches.all_layers(self))
 
-    @_documented_by(saving.export)
+    @_documented_by(write_export)
     def export(
-        self, directory: str | pathlib.Path, version: int = 1, strategy: Strategy | None = None, **options: Any
+        self,
+        directory: str | pathlib.Path,
+        version: int = 1,
+        strategy: Strategy | None = None,
+        examples: Sequence[str | bytes] | None = None,
+        attention_maps: bool = False,
+        precision: str = "float32",
     ) -> pathlib.Path:
         """Write a SavedModel that takes raw text or images."""
-        return saving.export(self, directory, version, strategy, **options)
+        return write_export(self, directory, version, strategy, examples, attention_maps, precision)
 
-    def _initialize_from_examples(self, examples: Sequence) -> None:
-        """Improve the initial weights of a new model with statistics of training examples; here do nothing."""
+    def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
+        """Improve the initial weights of a new model with statistics of examples and texts; here do nothing."""
 
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
@@ -214,11 +231,6 @@ class Task(keras.Model):
     def stacks(self) -> tuple[keras.layers.Layer, ...]:
         """The encoder, the decoder or both."""
         return tuple(layer for layer in (self.encoder, self.decoder) if layer is not None)
-
-    @property
-    def export_metadata(self) -> dict[str, Any]:
-        """What the description of an export says about this task only: the labels, if it has some."""
-        return {"labels": self.labels} if self.labels else {}
 
     @property
     def labels(self) -> tuple[str, ...]:

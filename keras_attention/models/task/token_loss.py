@@ -126,9 +126,9 @@ def train_step(model, *arguments):
 def _weigh_accumulated(model, data):
     """Scale the accumulated gradients for the next batch, and return the factor of its loss.
 
-    After n batches, Keras computes (a + g) / n of the accumulator a and the gradient g. If a = n m, where m is the mean
-    over the tokens so far with the total weight S, and W is the weight of the batch, then a S / (S + W) and
-    n g W / (S + W) give the mean over all tokens. With several outputs, W is the weight of the first one.
+    After n batches, Keras computes (a + g) / n of the accumulator a and the gradient g. If a / n is the mean over the
+    tokens so far, with the total weight w_old, and w is the weight of the batch, then a w_old / (w_old + w) and
+    n g w / (w_old + w) give the mean over all tokens. With several outputs, w is the weight of the first one.
     """
     optimizer = _inner_optimizer(model.optimizer)
     _, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)

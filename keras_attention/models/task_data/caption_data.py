@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_attention.data.caption_batches import image_regions
 from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
+from keras_attention.data.image_formats import FORMATS
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.captions import check_scorers, evaluate_captions
 from keras_attention.metrics.text import evaluate_texts
@@ -31,7 +32,7 @@ class CaptionData(TaskData):
     def read(
         self, paths: Sequence[str], images: str | None = None, columns: dict[str, str] | None = None
     ) -> list[CaptionedImage]:
-        """Read captions, whose images are in the folder `images`; see `read_captions`."""
+        """Read captions, whose images are in the directory `images`; see `read_captions`."""
         return read_captions(only_path(paths), images, columns)
 
     def texts(self, examples: CaptionedImages) -> list[str]:
@@ -122,5 +123,5 @@ def _readable(captions: Sequence[Caption], examples: CaptionedImages) -> tuple[l
     """Return the captions of the images that can be read, and their references."""
     pairs = [(c.text, e.captions) for c, e in zip(captions, examples, strict=True) if c.valid]
     if not pairs:
-        raise ValueError(f"No image of {len(examples)} can be read; expected JPEG, PNG, GIF, BMP or WebP.")
+        raise ValueError(f"No image of {len(examples)} can be read; expected {FORMATS}.")
     return [text for text, _ in pairs], [references for _, references in pairs]

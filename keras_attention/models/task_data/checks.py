@@ -126,7 +126,8 @@ def _empty(data: Any, examples: Sequence) -> str:
         outputs += not other.strip()
     if total and outputs == total:
         raise DataError(
-            f"Every target, label or tag is empty, of {total}; expected text. If it is not, {data.column_hint}."
+            f"The target, label or tag of all {total} examples is empty; expected text. If the file has this text, "
+            f"{data.column_hint}."
         )
     names = {"input": inputs, "target, label or tag": outputs}
     shown = " and ".join(f"the {name} of {count}" for name, count in names.items() if count)

@@ -115,10 +115,15 @@ class TaggingData(TaskData):
         return collections.Counter(tag for sentence in examples for _, tag in sentence)
 
     def train_tokenizers(
-        self, examples: TaggedSentences, config: Any, overrides: Mapping[str, Any], **options: Any
+        self,
+        examples: TaggedSentences,
+        config: Any,
+        overrides: Mapping[str, Any],
+        unlabelled_texts: Sequence[str] = (),
+        **options: Any,
     ) -> dict[str, Any]:
         """Return a tokenizer; for words in a recurrent tagger, a lower-case one and a character tokenizer."""
-        texts, tokenizers = self.texts(examples), {}
+        texts, tokenizers = [*self.texts(examples), *unlabelled_texts], {}
         if isinstance(config, RecurrentConfig) and options["kind"] == "words":  # characters keep capitals
             tokenizers["character_tokenizer"] = train_tokenizer(texts, "characters", lowercase=options["lowercase"])
             options |= {"lowercase": True, "min_count": 1}  # batches turn rare words into the unknown token

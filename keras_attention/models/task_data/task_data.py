@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import collections
+import numbers
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.lines import counted
@@ -57,7 +58,7 @@ class TaskData:
             raise TypeError(f"`examples` is a {type(examples).__name__}{shown}; {fix}")
         for index, example in enumerate(examples):
             if not self.is_example(example):
-                raise TypeError(f"Example {index} of `examples` is {repr(example)[:80]}; {fix}")
+                raise TypeError(f"Example {index} of `examples` {_problem(example)}; {fix}")
 
     def check_training(
         self, examples: Sequence, validation: Sequence | None = None, known_labels: Sequence[str] = ()
@@ -95,7 +96,7 @@ class TaskData:
         Args:
             paths: the file, or two aligned files.
             **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
-                for a tagger `tag_column`; for a captioner `images`, the folder of the images.
+                for a tagger `tag_column`; for a captioner `images`, the directory of the images.
 
         Raises:
             ValueError: the number of files is wrong, or a file has another format.
@@ -120,7 +121,12 @@ class TaskData:
         return {"input": [input_of(example) for example in examples]}
 
     def train_tokenizers(
-        self, examples: Sequence, config: Any, overrides: Mapping[str, Any], **options: Any
+        self,
+        examples: Sequence,
+        config: Any,
+        overrides: Mapping[str, Any],
+        unlabelled_texts: Sequence[str] = (),
+        **options: Any,
     ) -> dict[str, Any]:
         """Train the tokenizers of the task on examples.
 
@@ -128,12 +134,13 @@ class TaskData:
             examples: training examples of the task.
             config: the config of the preset.
             overrides: config fields with new values.
+            unlabelled_texts: more texts.
             **options: the options of `train_tokenizer`: `kind`, `vocabulary_size`, `lowercase` and `normalization`.
 
         Returns:
             dict of tokenizers by the names of the constructor's arguments.
         """
-        return {"tokenizer": train_tokenizer(self.texts(examples), **options)}
+        return {"tokenizer": train_tokenizer([*self.texts(examples), *unlabelled_texts], **options)}
 
     def batches(self, model: Any, examples: Sequence, max_tokens: int, shuffle: bool, seed: int, **options: Any) -> Any:
         """Turn examples into batches for `fit`; see `Task.make_batches`."""
@@ -160,6 +167,24 @@ class TaskData:
         raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
 
 
+def _problem(example: Any) -> str:
+    """Return what an error says about a wrong example: that a number, such as a label, is in it, or what it is."""
+    for value in _leaves(example) if isinstance(example, (list, tuple)) else ():
+        if isinstance(value, (numbers.Number, type(None))):
+            kind = type(value).__name__
+            return f"contains {value!r} of type {kind}, where a string is expected; convert it with str(...)"
+    return f"is {repr(example)[:80]}"
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yield the values in nested lists and tuples."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _leaves(part)
+    else:
+        yield value
+
+
 def has_items(value: Any) -> bool:
     """Return whether a value is a sequence: it has a length and items by number."""
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping)
@@ -179,7 +204,7 @@ def only_path(paths: Sequence[str]) -> str:
         ValueError: there is not exactly one path.
     """
     if len(paths) != 1:
-        raise ValueError(f"There are {len(paths)} files; this task reads exactly one.")
+        raise ValueError(f"There are {len(paths)} files; this task reads exactly one. Join them into one file.")
     return str(paths[0])
 
 

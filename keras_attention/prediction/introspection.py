@@ -13,18 +13,17 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.models.network.text_encoding import encode_text, mean_sequence
-from keras_attention.models.prediction.detokenizer import Detokenizer
-from keras_attention.models.prediction.encoded_inputs import (
+from keras_attention.outputs import AttentionMaps
+from keras_attention.prediction.detokenizer import Detokenizer
+from keras_attention.prediction.encoded_inputs import (
     EncodedTexts,
     EncodedWordWindows,
     RawImages,
     check_images,
     check_texts,
 )
-from keras_attention.models.prediction.run_batches import compiled_function, run_batches
-from keras_attention.models.task import Task
-from keras_attention.outputs import AttentionMaps
+from keras_attention.prediction.run_batches import compiled_function, run_batches
+from keras_attention.prediction.text_encoding import encode_text, mean_sequence
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
@@ -117,17 +116,17 @@ def attention_maps(model: Any, texts: Iterable[str], batch_size: int = 32) -> li
 
 def has_encoder(model: Any) -> bool:
     """Return whether a model has an encoder of one text."""
-    return isinstance(model, Task) and model.encoder is not None and "token_ids" in model.input
+    return getattr(model, "encoder", None) is not None and "token_ids" in model.input
 
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    return isinstance(model, Task) and "token_ids" in model.input and bool(model.stacks[0].blocks)
+    return bool(getattr(model, "stacks", ())) and "token_ids" in model.input and bool(model.stacks[0].blocks)
 
 
 def can_score(model: Any) -> bool:
     """Return whether a model computes the probability of each token from the tokens before it."""
-    return isinstance(model, Task) and type(model).target_reader is not None
+    return getattr(type(model), "target_reader", None) is not None
 
 
 def _rows(
@@ -185,8 +184,10 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
     sources = check_images(texts) if has_images else check_texts(texts)
     targets = None if targets is None else check_texts(targets)
     if ("target_ids" in model.input) != (targets is not None) or (targets is not None and len(targets) != len(sources)):
+        received = "`targets` is None" if targets is None else f"There are {len(targets)} targets"
         raise ValueError(
-            "A Translator or Captioner needs one target for each text or image; a language model needs `targets=None`."
+            f"{received} for {len(sources)} inputs of a {type(model).__name__}; expected one target for each text or "
+            "image of a Translator or Captioner, and None for a language model."
         )
     labels = EncodedTexts.encode(model.target_reader, sources if targets is None else targets)
     encoded = None

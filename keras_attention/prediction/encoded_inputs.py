@@ -169,12 +169,15 @@ def check_texts(texts: Iterable[Text], pairs: bool = False) -> list[Any]:
         parts = text if isinstance(text, tuple) and len(text) == 2 else (text,)
         if not all(isinstance(part, str) for part in parts) or (len(parts) == 2 and not pairs):
             or_pair = " or a pair of strings" if pairs else ""
-            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.")
+            words = isinstance(text, (list, tuple)) and len(text) and all(isinstance(part, str) for part in text)
+            join = " Join words with spaces: ' '.join(words)." if words and not pairs else ""
+            raise TypeError(f"Text {index} is {type(text).__name__}; expected a string{or_pair}.{join}")
         try:
             "".join(parts).encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}."
+                f"Text {index} cannot be encoded as UTF-8: {error.reason}, at position {error.start}. Remove this "
+                "character."
             ) from None
     return texts
 
@@ -202,7 +205,7 @@ def check_images(images: Sequence[Any]) -> list:
 
 
 def _from_pillow(image: Any) -> np.ndarray:
-    """Return the pixels (h, w, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
+    """Return the pixels (height, width, 3) uint8. Of 16 bits, the higher 8 are used, as for a PNG file."""
     from PIL import ImageOps
 
     image = ImageOps.exif_transpose(image)

@@ -9,8 +9,8 @@ import numpy as np
 
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.generation import CompiledFunction
-from keras_attention.models.prediction.detokenizer import Detokenizer
 from keras_attention.outputs import split_rows
+from keras_attention.prediction.detokenizer import Detokenizer
 
 
 def predict_outputs(

@@ -1,4 +1,4 @@
-"""Initial weights of a translator that translate word by word."""
+"""Initial embeddings: those of words with the same neighbours, or of words and their translations, are similar."""
 
 from __future__ import annotations
 
@@ -9,23 +9,50 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.alignment import align_tokens
+from keras_attention.data.token_vectors import token_vectors
 from keras_attention.data.tokenizers import encode_texts
 
 MAX_PAIRS = 50_000  # pairs that are aligned
 MAX_CELLS = 20_000_000  # combinations of a source token and a target token of a pair; each takes 66 bytes
 _GAIN = 2.0
+_STANDARD_DEVIATION = 0.9  # of the numbers of a vector
+
+
+def initialize_embeddings(model: Any, texts: Sequence[str]) -> None:
+    """Initialize the embeddings of tokens with `token_vectors` of unlabelled texts.
+
+    Each vector is scaled to the length 0.9 sqrt(M). Tokens that the texts do not have keep their random embedding.
+    A word that no training example has, but whose neighbours in the texts are those of words that the examples have,
+    starts with a similar embedding.
+
+    Args:
+        model: a `TextTagger` with a recurrent encoder, not trained.
+        texts: strings.
+
+    Example:
+        >>> texts = ["we eat bread", "we eat soup"]
+        >>> tokenizer = ka.data.train_tokenizer(texts, "words", min_count=1)
+        >>> model = ka.TextTagger.from_preset(
+        ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=8, embedding_dim=4)
+        >>> initialize_embeddings(model, texts)
+    """
+    embeddings = ops.convert_to_numpy(model.embedding.embeddings)
+    vectors = token_vectors(encode_texts(model.tokenizer, texts), *embeddings.shape)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    scaled = vectors / np.maximum(lengths, 1e-9) * _STANDARD_DEVIATION * np.sqrt(embeddings.shape[1])
+    model.embedding.embeddings.assign(np.where(lengths > 0, scaled, embeddings))
 
 
 def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -> None:
-    """Initialize the target embeddings of a translator with the translations that the pairs show.
+    """Initialize the target embeddings of a translator from the source embeddings of their translations in the pairs.
 
     With p(x | y) of `align_tokens`, the embedding of a target token y is the mean of the source embeddings,
 
         E_target[y] = sum_x p(x | y) E_source[x],    scaled to the length of its random initial value,
 
-    and the part of the decoder's matrix W that reads attended source embeddings gets g I added, g = 2. The first logit
-    of y is then high if the attention reads a word that y translates. With few pairs, a network with random weights
-    learns fluent output but not word translations.
+    and 2 I is added to the part of the decoder's matrix W that reads the attended source embeddings. The logit of y is
+    then high if the decoder attends to a word that y translates. With few pairs, a network with random weights learns
+    fluent output but not word translations.
 
     Args:
         model: a `Translator` with `attend_embeddings`, not trained.

@@ -1,0 +1,215 @@
+"""One step of a recurrent decoder, in three variants that differ in where the attention is.
+
+    PlainRecurrence    without attention
+    InputFeeding       the cells run first; the next step reads the output of this step
+    AttentionFirst     the attention runs first
+
+Each variant has the same methods:
+
+    build(E, memory shape)           creates the weights
+    first_carry(states)              the carry before the first step, from the initial states of the cells (B, 1, units)
+    run(step, memory, carry)         one step: step outputs (B, K, any), scores (B, K, S) or None, and the next carry
+    project(inputs, step outputs)    outputs (B, K, F)
+    step_output_dim(M)               the width of the step outputs
+
+With input feeding, `run` computes the outputs, because the next step reads them. The other variants leave the output
+projection to `project`, which applies it to all steps at once; this is faster. The carry has the states of the `cells`,
+a list of tensors (B, K, units), and with input feeding the `last_output` (B, K, F).
+
+In the formulas, x_t is the input of step t, h_t the output of the top cell, and W the output projection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from keras_attention.layers.recurrent_cells import run_cells, top_output
+
+
+class DecoderStep(NamedTuple):
+    """What a step reads besides the carry. For all steps of a sequence, the axis K is an axis T."""
+
+    inputs: Any  # (B, K, E)
+    noise: Any = None  # (B, K, S), with which hard attention samples
+    keep_mask: Any = None  # (B, K, 1), 0 where the cells do not receive the context; None if they always do
+
+
+class DecoderMemory(NamedTuple):
+    """What all steps attend to."""
+
+    values: Any  # (B, S, M)
+    keys: Any  # (B, S, D), projected
+    mask: Any  # (B, S)
+
+
+class PlainRecurrence:
+    """A step without attention.
+
+        h_t = cell(x_t, h_{t-1})
+        output_t = tanh(W h_t)
+
+    Args:
+        cells: the cells of the decoder.
+        output_projection: W, a `keras.layers.Dense`.
+    """
+
+    def __init__(self, cells: Sequence, output_projection: keras.layers.Dense) -> None:
+        self.cells, self.output_projection = cells, output_projection
+
+    def build(self, input_dim: int, memory_shape: None) -> None:
+        """Create the weights."""
+        _build_cells(self.cells, input_dim)
+        self.output_projection.build((None, None, self.step_output_dim()))
+
+    def step_output_dim(self, memory_dim: None = None) -> int:
+        """Return the width of the step outputs, h_t."""
+        return self.cells[-1].units
+
+    def first_carry(self, states: list) -> dict:
+        """Return the carry before the first step."""
+        return {"cells": states}
+
+    def run(self, step: DecoderStep, memory: None, carry: dict):
+        """Run one step."""
+        hidden, states = run_cells(self.cells, step.inputs, carry["cells"])
+        return hidden, None, {"cells": states}
+
+    def project(self, inputs, step_outputs):
+        """Return tanh(W h_t)."""
+        return ops.tanh(self.output_projection(step_outputs))
+
+
+class InputFeeding:
+    """A step of cells that read the last output, and an attention after them.
+
+        h_t = cell([x_t; output_{t-1}], h_{t-1})
+        context_t = attention(h_t, memory)
+        output_t = tanh(W [h_t; context_t])
+
+    Args:
+        cells: the cells of the decoder.
+        output_projection: W, a `keras.layers.Dense`.
+        attention: the attention layer.
+
+    Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025, section 3.3.
+    """
+
+    def __init__(self, cells: Sequence, output_projection: keras.layers.Dense, attention: keras.layers.Layer) -> None:
+        self.cells, self.output_projection, self.attention = cells, output_projection, attention
+
+    def build(self, input_dim: int, memory_shape: tuple) -> None:
+        """Create the weights."""
+        units = self.cells[-1].units
+        _build_attention(self.attention, units, memory_shape)
+        _build_cells(self.cells, input_dim + self.step_output_dim())
+        self.output_projection.build((None, None, units + memory_shape[-1]))
+
+    def step_output_dim(self, memory_dim: int | None = None) -> int:
+        """Return the width of the step outputs, output_t."""
+        return self.output_projection.units
+
+    def first_carry(self, states: list) -> dict:
+        """Return the carry before the first step; the last output is zeros."""
+        output_shape = ops.shape(states[0])[0], 1, self.output_projection.units
+        return {"cells": states, "last_output": ops.zeros(output_shape, self.output_projection.compute_dtype)}
+
+    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
+        """Run one step."""
+        feed = _keep_context(carry["last_output"], step.keep_mask)
+        hidden, states = run_cells(self.cells, ops.concatenate([step.inputs, feed], -1), carry["cells"])
+        context, scores = _attend(self.attention, hidden, memory, step.noise)
+        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
+        return output, scores, {"cells": states, "last_output": output}
+
+    def project(self, inputs, step_outputs):
+        """Return the step outputs: `run` has projected them."""
+        return step_outputs
+
+
+class AttentionFirst:
+    """A step of an attention, and cells that read its context.
+
+        context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
+        h_t = cell([x_t; context_t], h_{t-1})
+        output_t = tanh(W [x_t; h_t; context_t])
+
+    Args:
+        cells: the cells of the decoder.
+        output_projection: W, a `keras.layers.Dense`.
+        attention: the attention layer.
+        gate: W_g, a `keras.layers.Dense` with one unit and a sigmoid.
+
+    Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 3.1.2 and 4.2.1.
+    """
+
+    def __init__(
+        self,
+        cells: Sequence,
+        output_projection: keras.layers.Dense,
+        attention: keras.layers.Layer,
+        gate: keras.layers.Dense,
+    ) -> None:
+        self.cells, self.output_projection, self.attention, self.gate = cells, output_projection, attention, gate
+
+    def build(self, input_dim: int, memory_shape: tuple) -> None:
+        """Create the weights."""
+        units, memory_dim = self.cells[-1].units, memory_shape[-1]
+        _build_attention(self.attention, input_dim + units, memory_shape)
+        self.gate.build((None, None, units))
+        _build_cells(self.cells, input_dim + memory_dim)
+        self.output_projection.build((None, None, input_dim + self.step_output_dim(memory_dim)))
+
+    def step_output_dim(self, memory_dim: int) -> int:
+        """Return the width of the step outputs, [h_t; context_t]."""
+        return self.cells[-1].units + memory_dim
+
+    def first_carry(self, states: list) -> dict:
+        """Return the carry before the first step."""
+        return {"cells": states}
+
+    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
+        """Run one step."""
+        hidden = top_output(self.cells, carry["cells"])
+        context, scores = _attend(self.attention, ops.concatenate([step.inputs, hidden], -1), memory, step.noise)
+        context = context * self.gate(hidden)
+        cell_inputs = ops.concatenate([step.inputs, _keep_context(context, step.keep_mask)], -1)
+        hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])
+        return ops.concatenate([hidden, context], -1), scores, {"cells": states}
+
+    def project(self, inputs, step_outputs):
+        """Return tanh(W [x_t; h_t; context_t])."""
+        return ops.tanh(self.output_projection(ops.concatenate([inputs, step_outputs], -1)))
+
+
+def _build_cells(cells: Sequence, input_dim: int) -> None:
+    """Create the weights of the cells; each reads the outputs of the cell before it."""
+    for cell in cells:
+        cell.build((None, input_dim))
+        input_dim = cell.units
+
+
+def _build_attention(attention: keras.layers.Layer, query_dim: int, memory_shape: tuple) -> None:
+    """Create the weights of the attention, unless Keras did so when it loaded a file."""
+    if not attention.built:
+        attention.build((None, None, query_dim), memory_shape)
+
+
+def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise):
+    """Return the context (B, K, M) and the scores (B, K, S)."""
+    return attention(
+        query,
+        memory.values,
+        value_mask=memory.mask,
+        projected_keys=memory.keys,
+        return_attention_scores=True,
+        **({} if noise is None else {"noise": noise}),
+    )
+
+
+def _keep_context(context, keep_mask):
+    """Multiply a context (B, K, any) by the `keep_mask` (B, K, 1) of the step, if there is one."""
+    return context if keep_mask is None else context * keep_mask

@@ -1,0 +1,35 @@
+"""What tests write differently for TensorFlow and for JAX: arrays, compiled functions, gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+
+def arrays(structure: Any) -> list[np.ndarray]:
+    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile a function on JAX, which otherwise compiles each operation for each shape, and much more slowly."""
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
+def gradient(function, x):
+    """Return the gradient of a scalar function at an array, as NumPy array."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    import tensorflow as tf
+
+    x = tf.constant(x)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        value = function(x)
+    return tape.gradient(value, x).numpy()
