@@ -99,7 +99,7 @@ def write_export(
     return target
 
 
-def _check_examples(model: Task, examples: Sequence[str | bytes]) -> None:
+def _check_examples(model: Any, examples: Sequence[str | bytes]) -> None:
     """Raise TypeError for other examples: a server does not load a version with a warm-up request that fails."""
     images = "images" in model.input
     if isinstance(examples, str | bytes) or not all(isinstance(e, bytes if images else str | bytes) for e in examples):
