@@ -35,6 +35,13 @@ def test_invalid_arguments_are_errors(make, message):
         make()
 
 
+def test_an_unknown_field_of_a_plan_has_a_suggestion():
+    with pytest.raises(
+        TypeError, match=r"A TrainingPlan has no `epoch`\. Did you mean epochs\? Fields: epochs, passes"
+    ):
+        ka.training.TrainingPlan(epoch=2)
+
+
 @pytest.mark.parametrize("options", [{"epochs": 1.5}, {"epochs": "3"}, {"learning_rate": "1e-3"}, {"seed": None}])
 def test_a_value_of_a_plan_of_another_type_is_an_error(options):
     with pytest.raises(TypeError, match=r"`.*` is .*; expected (an integer|a number)"):
