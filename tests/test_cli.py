@@ -46,7 +46,7 @@ def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_p
         code, out, _ = run("evaluate", path, pairs, "--plot", tmp_path / "bleu.png")
         assert code == 0
         assert out.splitlines()[:2] == ["BLEU 100.00", "chrF 100.00"]
-        assert "  nrefs:1|case:mixed|eff:no|tok:13a" in out
+        assert "  signature: nrefs:1|case:mixed|eff:no|tok:13a" in out
     assert (tmp_path / "bleu.png").exists()
 
 
@@ -181,7 +181,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *%", "next-sentence accuracy *%", "  per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  signature: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0

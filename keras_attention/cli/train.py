@@ -132,7 +132,7 @@ _MODEL = [
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
         help="initial weights of the image encoder: imagenet, none (random), or a .keras, .npz or .h5 file.  [default: "
-        "imagenet; none for small_cnn]",
+        "imagenet, which Keras downloads; none for small_cnn]",
     ),
     _finetuning(
         "--init",

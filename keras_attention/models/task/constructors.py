@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention import config as configs
-from keras_attention.config import SINGLE_LABEL
+from keras_attention.config import SINGLE_LABEL, RecurrentConfig
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import default_tokenizer_kind, network_defaults
-from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
+from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, check_fields, find_preset
 
 # Config fields that can differ from those of a trained encoder.
 _CHANGEABLE = {"labels", "pooling", "dropout", "attention_dropout"}
@@ -106,7 +105,7 @@ def from_examples(
 
 def _check_unlabelled(task_class: type, config: Any) -> None:
     """Raise ValueError unless the embeddings of the network can start with `token_vectors`."""
-    if task_class.spec.predict_method != "tag" or not isinstance(config, configs.RecurrentConfig):
+    if task_class.spec.predict_method != "tag" or not isinstance(config, RecurrentConfig):
         raise ValueError(
             "`unlabelled_texts` needs a recurrent TextTagger, such as the preset rnn_tagger; received a "
             f"{task_class.__name__} with a {type(config).__name__}. Train a MaskedLM or CausalLM on the texts instead, "
@@ -120,13 +119,7 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
     Raises:
         ValueError: a field is unknown.
     """
-    fields = configs.fields_for(config, task_class.spec.class_name)
-    unknown = sorted(set(overrides) - fields)
-    if unknown:
-        raise ValueError(
-            f"{task_class.__name__} has no {', '.join(unknown)}. "
-            f"Tokenizers: {', '.join(task_class.spec.tokenizer_names)}; config fields: {', '.join(sorted(fields))}."
-        )
+    check_fields(config, task_class.spec.class_name, overrides, task_class.spec.tokenizer_names)
     return dataclasses.replace(config, **overrides)
 
 
