@@ -13,9 +13,7 @@ from keras_attention import layers
 from keras_attention.layers.decoding.cache import repeat_beams
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
-# On JAX one row of each decoder and encoder runs: test_backends.py compares each row's outputs on both backends.
-FAMILIES = ("attention", "transformer", "xlnet", "show, attend and tell")
-ROWS = [row for row in MODELS if ON_TENSORFLOW or row.name in FAMILIES]
+ROWS = [row for row in MODELS if ON_TENSORFLOW or row.runs_on_jax]
 once = pytest.mark.skipif(not ON_TENSORFLOW, reason="tested once, on TensorFlow")
 
 
@@ -191,12 +189,12 @@ def test_a_saved_model_returns_the_same(row, model, tokenizer, loaded):
 @pytest.mark.parametrize("row", params(row for row in EXPORTED if row.export == WRITTEN))
 def test_a_saved_model_and_its_export_predict_the_same(row, model, tokenizer, loaded, tmp_path):
     assert loaded.config == model.config
-    path = loaded.export(tmp_path / "m", attention_maps=row.name == "bert", **search(row))
+    path = loaded.export(tmp_path / "m", attention_maps="attention_maps" in row.signatures, **search(row))
     assert ka.check_export(path).problems == ()
     served = ka.load(path)
     assert predict(row, served, row.texts) == predictions(row, tokenizer)
-    if row.name in INSPECTED:  # here, because writing an export takes long
-        assert_same_inspection(model, served)
+    if row.signatures:  # here, because writing an export takes long
+        assert_same_inspection(row, model, served)
 
 
 @pytest.mark.slow
@@ -209,20 +207,16 @@ def test_a_saved_model_and_its_graph_predict_the_same(row, model, tokenizer, loa
     assert predict(row, InGraph(loaded, **search(row)), row.texts) == predictions(row, tokenizer)
 
 
-INSPECTED = ("bert", "gpt")
-
-
-def assert_same_inspection(model, served) -> None:
+def assert_same_inspection(row, model, served) -> None:
     """The signatures of an export return the embeddings, scores and attention that Python returns."""
     signatures, texts = served.loaded.signatures, ["we eat bread", "we"]
-    assert set(signatures) - {"serving_default"}
+    assert set(signatures) == {"serving_default", *row.signatures}
     close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5)
-    if "embed" in signatures:
+    if "embed" in row.signatures:
         close(signatures["embed"](text=np.array(texts))["embedding"], ka.embed(model, texts))
-    if "score" in signatures:
-        targets = [texts] if "target_ids" in model.input else []
-        close(served.score(texts, *targets), ka.score(model, texts, *targets))
-    if "attention_maps" in signatures:
+    if "score" in row.signatures:
+        close(served.score(texts), ka.score(model, texts))
+    if "attention_maps" in row.signatures:
         scores = signatures["attention_maps"](text=np.array(texts))["attention"]
         close(scores[0], ka.attention_maps(model, texts)[0].attention)
 
@@ -243,7 +237,7 @@ def test_model_is_a_functional_keras_model(model, capsys):
 def test_one_update_decreases_the_loss_as_the_gradient_predicts(row, tokenizer):
     """A step of -r g changes every weight, and decreases the loss by r |g|^2, to first order."""
     keras.utils.set_random_seed(23)
-    is_hard = "hard" in row.name  # a small step does not change which positions are sampled
+    is_hard = row.is_hard  # a small step does not change which positions are sampled
     model, rate = row.make(tokenizer), 1e-4 if is_hard else 1e-3
     inputs = batch_for(model)
     rng, logits_of_batch = np.random.default_rng(5), outputs_of_batch(row, tokenizer)  # their shapes are used
