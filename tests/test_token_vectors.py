@@ -80,7 +80,7 @@ def test_other_networks_are_trained_on_text_by_their_own_task(task, examples, pr
 
 @pytest.mark.parametrize("texts", ["we eat soup", (text for text in TEXTS), [3]])
 def test_unlabelled_texts_are_a_list_of_strings(texts):
-    with pytest.raises(TypeError, match="`unlabelled_texts` is .*; expected a list of strings"):
+    with pytest.raises(TypeError, match=r"`unlabelled_texts` is .*; expected a list of strings"):
         ka.TextTagger.from_examples(EXAMPLES, unlabelled_texts=texts)
 
 
