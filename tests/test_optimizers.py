@@ -6,6 +6,7 @@ import types
 import keras
 import numpy as np
 import pytest
+from backends import random
 from small_classifier import EXAMPLES, SIZES, classifier
 
 import keras_attention as ka
@@ -15,10 +16,6 @@ from keras_attention.training.optimizers import Adam
 
 __all__ = ["classifier"]  # a fixture
 pytestmark = pytest.mark.usefixtures("untraced")  # a few updates per test; test_resuming.py traces
-
-
-def random(*shape):
-    return np.random.default_rng([3, *shape]).normal(size=shape).astype("float32")
 
 
 def test_adam_equals_that_of_keras():
