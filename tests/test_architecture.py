@@ -26,7 +26,7 @@ ALLOWED = {
     "version": set(),
     "keras_patches": set(),
     "data": {"data", "argument_checks", "choices", "storage"},
-    "presets": {"config"},
+    "presets": {"argument_checks", "config"},
     "data_size": set(),
     "defaults": {"config", "data_size", "data"},
     "layers": {"layers", "argument_checks", "backend", "keras_patches"},
