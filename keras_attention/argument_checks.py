@@ -5,6 +5,7 @@ Config, training, generation and models use them, so that each message exists on
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from collections.abc import Collection
 
@@ -21,6 +22,17 @@ def require(condition: bool, name: str, value: object, expected: str) -> None:
     """
     if not condition:
         raise ValueError(f"`{name}` is {value!r}; expected {expected}.")
+
+
+def did_you_mean(name: str, names: Collection[str]) -> str:
+    """Return the most similar name as the end of an error; "" if none is similar.
+
+    Example:
+        >>> did_you_mean("unit", ["dropout", "units"])
+        ' Did you mean units?'
+    """
+    similar = difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {similar[0]}?" if similar else ""
 
 
 def require_positive_integer(name: str, value: int, otherwise: str = "") -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Iterable
 
+from keras_attention.argument_checks import did_you_mean
 from keras_attention.config import (
     RecurrentCaptionerConfig,
     RecurrentConfig,
     TransformerCaptionerConfig,
     TransformerConfig,
+    fields_for,
 )
 
 
@@ -199,3 +202,13 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
             f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(usable_names)}."
         )
     return row.config
+
+
+def check_fields(config: object, task: str, names: Iterable[str], tokenizer_names: Iterable[str] = ()) -> None:
+    """Raise a ValueError if a task uses no field of one of these names; the message has the names that it expects."""
+    fields = fields_for(config, task)
+    if unknown := sorted(set(names) - fields):
+        raise ValueError(
+            f"{task} has no {', '.join(unknown)}.{did_you_mean(unknown[0], fields)} "
+            f"Tokenizers: {', '.join(tokenizer_names)}; config fields: {', '.join(sorted(fields))}."
+        )

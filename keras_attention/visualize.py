@@ -75,7 +75,6 @@ def word_alignment(translation: Translation) -> tuple[list[str], list[str], np.n
 
     Raises:
         ValueError: the translation has no attention.
-        TypeError: `translation` is a list.
 
     Example:
         >>> scores = np.array([[0.5, 0.25, 0.25]], "float32")
@@ -94,6 +93,14 @@ def word_alignment(translation: Translation) -> tuple[list[str], list[str], np.n
     return sources, targets, np.stack([columns[group].mean(0) for group in target_groups])
 
 
+def _check_output(name: str, output: Any, kind: type) -> None:
+    if not isinstance(output, kind):
+        raise TypeError(
+            f"`{name}` is a {type(output).__name__}; expected one {kind.__name__}. `plot_alignment` plots a "
+            "Translation and `plot_caption` a Caption; other outputs have no plot, but may have an array `attention`."
+        )
+
+
 def _shortened(word: str) -> str:
     return word if len(word) <= _MAX_LABEL else f"{word[: _MAX_LABEL - 1]}…"
 
@@ -110,6 +117,7 @@ def plot_alignment(translation: Translation, path: PathLike | None = None) -> An
 
     Raises:
         ValueError: the translation has no attention.
+        TypeError: it is another object, such as a list or a `Classification`.
 
     Example:
         >>> scores = np.array([[0.9, 0.1], [0.2, 0.8]], "float32")
@@ -118,8 +126,7 @@ def plot_alignment(translation: Translation, path: PathLike | None = None) -> An
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 3.
     """
-    if isinstance(translation, (list, tuple)):
-        raise TypeError(f"`translation` is a {type(translation).__name__}; expected one of its translations.")
+    _check_output("translation", translation, Translation)
     sources, targets, scores = word_alignment(translation)
     long = max(len(sources), len(targets)) > _LONG
     width, height = (0.3, 0.25) if long else (0.55, 0.45)  # inches of a cell
@@ -188,6 +195,7 @@ def plot_caption(caption: Caption, image: ImageLike, path: PathLike | None = Non
 
     Raises:
         ValueError: the caption has no attention, or the image cannot be read.
+        TypeError: `caption` is another object, such as a list.
 
     Example:
         >>> scores = np.array([[[0.7, 0.1], [0.1, 0.1]], [[0.1, 0.1], [0.1, 0.7]]], "float32")
@@ -199,6 +207,7 @@ def plot_caption(caption: Caption, image: ImageLike, path: PathLike | None = Non
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
+    _check_output("caption", caption, Caption)
     words, maps = word_attention(caption)
     largest = max(float(maps.max(initial=0.0)), 1e-9)
     pixels = _pixels(image)

@@ -9,13 +9,14 @@ import keras_attention as ka
 from keras_attention.layers import additive_logits, dot_logits, masked_softmax, soft_attend
 
 
-@pytest.mark.parametrize("small", [False, True])
-def test_masked_softmax_by_hand(small):
+@pytest.mark.parametrize("for_decoding", [False, True])
+def test_masked_softmax_by_hand(for_decoding):
     logits = np.log(np.array([[1.0, 3.0, 4.0]], "float32"))
-    np.testing.assert_allclose(array(masked_softmax(logits, small=small)), [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
+    scores = array(masked_softmax(logits, for_decoding=for_decoding))
+    np.testing.assert_allclose(scores, [[1 / 8, 3 / 8, 4 / 8]], rtol=1e-6)
     mask = np.array([[True, True, False]])
-    np.testing.assert_allclose(array(masked_softmax(logits, mask, small)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
-    assert (array(masked_softmax(logits, mask & False, small)) == 0).all()
+    np.testing.assert_allclose(array(masked_softmax(logits, mask, for_decoding)), [[1 / 4, 3 / 4, 0]], rtol=1e-6)
+    assert (array(masked_softmax(logits, mask & False, for_decoding)) == 0).all()
 
 
 def test_a_fully_masked_row_has_zero_scores_and_context():

@@ -46,7 +46,7 @@ def test_evaluate_prints_scores_with_signatures(run, model, served, pairs, tmp_p
         code, out, _ = run("evaluate", path, pairs, "--plot", tmp_path / "bleu.png")
         assert code == 0
         assert out.splitlines()[:2] == ["BLEU 100.00", "chrF 100.00"]
-        assert "  nrefs:1|case:mixed|eff:no|tok:13a" in out
+        assert "  signature: nrefs:1|case:mixed|eff:no|tok:13a" in out
     assert (tmp_path / "bleu.png").exists()
 
 
@@ -86,6 +86,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     assert f"Warning: The run in {out} is finished; its best model is used." in err.splitlines()
     code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
     assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
+    assert f"To train its model further, start another run from it: --init {out / 'model.keras'} --out DIRECTORY" in err
     code, _, err = run("train", "lm", "--out", out, "--resume")
     assert (code, "contains the run of a translator" in err) == (2, True)
     (tmp_path / "run" / "run.json").write_text(
@@ -180,7 +181,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *%", "next-sentence accuracy *%", "  per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  signature: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0
@@ -200,8 +201,8 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
 @pytest.mark.usefixtures("short_searches")
 def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     """The quickstart runs on few phrases for one epoch, which is too little to learn."""
+    from keras_attention.cli import quickstart
     from keras_attention.quickstart import phrases_tfds
-    from keras_attention.quickstart import run as quickstart
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
@@ -220,7 +221,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_searches")
 def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
-    from keras_attention.quickstart import run as quickstart
+    from keras_attention.cli import quickstart
     from keras_attention.quickstart import scenes_tfds
 
     scenes = ka.quickstart.captioned_scenes

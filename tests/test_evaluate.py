@@ -163,9 +163,9 @@ def test_entities_of_a_type_by_hand_and_in_evaluate():
         "per:word|entities:exact|average:micro",
     )
     assert list(_report(scores))[:3] == [
-        "F1 61.54% (precision 57.14%, recall 66.67%)",
-        "accuracy 55.56% (10 of 18)",
-        "  LOC: F1 40.00% (precision 33.33%, recall 50.00%, expected: 2)",
+        "F1 0.6154 (precision 0.5714, recall 0.6667)",
+        "accuracy 0.5556 (10 of 18)",
+        "  LOC: F1 0.4000 (precision 0.3333, recall 0.5000, expected: 2)",
     ]
 
 

@@ -172,10 +172,17 @@ def test_a_failed_export_leaves_no_files(translator, tmp_path, monkeypatch):
     assert list((tmp_path / "t").iterdir()) == []
 
 
-@pytest.mark.parametrize("version", [0, -3])
+@pytest.mark.parametrize("version", [0, -3, True, 1.5, "1"])
 def test_a_version_that_is_not_positive_is_an_error(translator, tmp_path, version):
     with pytest.raises(ValueError, match="expected a positive integer"):
         translator.export(tmp_path, version=version)
+
+
+@pytest.mark.parametrize("examples", ["we eat", [3], ["we eat", None]])
+def test_a_warmup_request_that_a_server_cannot_read_is_an_error(translator, tmp_path, examples):
+    with pytest.raises(TypeError, match=r"`examples` is .*; expected a list of texts"):
+        translator.export(tmp_path, examples=examples)
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_export_rejects_the_prediction_methods_of_other_tasks(served):

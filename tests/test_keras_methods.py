@@ -13,7 +13,7 @@ import pytest
 import keras_attention as ka
 from keras_attention import backend
 from keras_attention.generation import compiled
-from keras_attention.generation.constraints import constrained_log_probs
+from keras_attention.generation.constraints import constrained_candidates
 from keras_attention.layers.image_networks import make_network
 from keras_attention.models.task import Task
 from keras_attention.prediction.run_batches import compiled_function
@@ -262,8 +262,9 @@ def test_a_search_does_not_depend_on_a_later_floatx(floatx):
     strategy = ka.Greedy(min_new_tokens=1)
     keras.config.set_floatx(floatx)
     try:
-        log_probs = constrained_log_probs(*arguments, strategy, 1, np.array([0]), np.array([[0]]))
+        log_probs, tokens = constrained_candidates(*arguments, strategy, 1, np.array([0]), np.array([[0]]))
     finally:
         keras.config.set_floatx("float32")
     assert keras.backend.standardize_dtype(log_probs.dtype) == "float32"
-    np.testing.assert_allclose(np.array(log_probs)[0, 0], [math.log(0.5), -1e9], rtol=1e-6)
+    assert np.array(tokens).tolist() == [[[0]]]
+    np.testing.assert_allclose(np.array(log_probs), [[[math.log(0.5)]]], rtol=1e-6)

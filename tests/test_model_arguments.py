@@ -106,8 +106,12 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
     if keras.backend.backend() == "tensorflow":
         with pytest.raises(TypeError, match=r"`strategy` is .*but a TextClassifier does not search; leave it out"):
             model.export(tmp_path / "served", strategy=ka.Greedy())
-    with pytest.raises(TypeError, match="`translation` is a list; expected one"):
-        ka.visualize.plot_alignment([ka.Translation("a", "b", 0.0)])
+    with pytest.raises(TypeError, match="`translation` is a list; expected one Translation"):
+        ka.plot_alignment([ka.Translation("a", "b", 0.0)])
+    with pytest.raises(TypeError, match=r"`translation` is a Caption; .* `plot_caption` a Caption"):
+        ka.plot_alignment(ka.Caption("a", 0.0))
+    with pytest.raises(TypeError, match=r"`caption` is a Translation; expected one Caption. `plot_alignment` plots"):
+        ka.plot_caption(ka.Translation("a", "b", 0.0), b"")
     with pytest.raises(TypeError, match="Example 1 of `examples` contains 1 of type int"):
         model.fit(["we eat", "we drink"], ["no", 1])
 

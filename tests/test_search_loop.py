@@ -6,6 +6,7 @@ import pytest
 from table_model import END, START, TableModel, log_probs_after, logits_after, search, table, texts
 
 import keras_attention as ka
+from keras_attention.generation.top_tokens import top_tokens
 
 NEVER_END = {"suppress_tokens": (END,)}
 
@@ -72,3 +73,13 @@ def test_prompts_of_different_lengths_need_no_further_steps():
         assert text[:-3] == prompt
         limit = len(prompt) + 3
         assert texts(search(model, strategy, (limit,), [prompt], seeds=[row], read=(len(prompt),))) == [text]
+
+
+@pytest.mark.parametrize(("size", "count"), [(1000, 5), (1013, 5), (7, 3)])  # chunks, chunks with padding, no chunks
+def test_the_top_tokens_are_those_of_a_sort_and_the_first_of_equal_ones(size, count):
+    logits = np.random.default_rng(7).integers(0, 300, (3, size)).astype("float32") - 1e6
+    logits[2] = -1e9
+    values, tokens = map(keras.ops.convert_to_numpy, top_tokens(logits, count))
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+    assert tokens.tolist() == order.tolist()
+    assert values.tolist() == np.take_along_axis(logits, order, 1).tolist()

@@ -218,3 +218,9 @@ def test_the_missing_column_is_named(columns, message, tmp_path):
         with pytest.raises(DataError) as caught:
             read_labelled(tmp_path / name, columns)
         assert message in str(caught.value)
+
+
+def test_columns_are_a_dict_in_python(write):
+    """The string is that of the command line."""
+    with pytest.raises(TypeError, match=r"`columns` is 'text=review,label=stars'; expected a dict, such as {'text': "):
+        read_labelled(write("x.csv", "review,stars\nfine,5\n"), "text=review,label=stars")

@@ -24,9 +24,9 @@ _LINES = {
     "cider": "CIDEr {:.2f}",
     "perplexity": "perplexity {:.3f} per token",
     "loss": "loss {:.4f} nats per token",
-    "f1": "F1 {:.2%}",
-    "accuracy": "accuracy {:.2%}",
-    "next_sentence_accuracy": "next-sentence accuracy {:.2%}",
+    "f1": "F1 {:.4f}",
+    "accuracy": "accuracy {:.4f}",
+    "next_sentence_accuracy": "next-sentence accuracy {:.4f}",
 }
 _WRITERS = ("translator", "captioner")
 _PARAMETERS = [
@@ -84,8 +84,8 @@ def evaluate(
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    A translator or captioner uses greedy search; with --num-beams it uses beam search. The search of an
-    export was set when it was exported.
+    A signature says how the metrics were computed, such as per:word for an accuracy of words. A translator or captioner
+    uses greedy search; with --num-beams it uses beam search. The search of an export was set when it was exported.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -115,7 +115,7 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
         if name in metrics:
             yield template.format(metrics[name]) + _details(name, metrics)
     for name, entity in metrics.get("by_type", {}).items():
-        yield f"  {name}: F1 {entity.f1:.2%} ({_precision_and_recall(vars(entity))}, expected: {entity.total})"
+        yield f"  {name}: F1 {entity.f1:.4f} ({_precision_and_recall(vars(entity))}, expected: {entity.total})"
     for name, (count, bleu) in metrics.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := metrics.get("unreadable"):
@@ -123,9 +123,9 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"  images that cannot be read: {len(unreadable)} ({names})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
-    yield f"  {metrics['signature']}"
-    if "chrf_signature" in metrics:
-        yield f"  {metrics['chrf_signature']}"
+    for name in ("signature", "chrf_signature"):
+        if name in metrics:
+            yield f"  signature: {metrics[name]}"
 
 
 def _details(name: str, metrics: dict[str, Any]) -> str:
@@ -136,4 +136,4 @@ def _details(name: str, metrics: dict[str, Any]) -> str:
 
 
 def _precision_and_recall(metrics: dict[str, Any]) -> str:
-    return f"precision {metrics['precision']:.2%}, recall {metrics['recall']:.2%}"
+    return f"precision {metrics['precision']:.4f}, recall {metrics['recall']:.4f}"

@@ -85,7 +85,8 @@ def export(
 @click.option(
     "--step-costs",
     is_flag=True,
-    help="Also count the operations of one decoding step on a GPU, and its copies between GPU and host; needs no GPU.",
+    help="Also count the operations of one decoding step on a GPU, and its copies between GPU and host. They are read "
+    "from the graph; no GPU is used.",
 )
 def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.

@@ -40,7 +40,7 @@ def method_of(model: Any) -> str | None:
 
 
 def is_export(model: Any) -> bool:
-    """Return whether a model was loaded from an export, whose strategy is fixed in the graph."""
+    """Return whether a model was loaded from an export; the graph of an export has one fixed search strategy."""
     return not isinstance(model, ka.models.Task)
 
 

@@ -41,7 +41,7 @@ _SCORES = Option(
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (
     "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
-    "read from standard input. Tables are refused; the message says how to write their texts to a text file."
+    "read from standard input. For a CSV, TSV or JSONL file, write its texts to a text file first, one per line."
 )
 
 
@@ -89,8 +89,8 @@ def translate(
     """Translate each line of SOURCE with MODEL.
 
     The search is greedy; with --num-beams it is beam search. The search of an export was set when it was exported. With
-    --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores, the
-    score of each translation and a tab are in front of it.
+    --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores,
+    it is SCORE<tab>TRANSLATION for each of them.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -241,7 +241,7 @@ def complete(
 
     The next tokens are sampled; with --num-beams, they are found by beam search. The search of an export was set when
     it was exported. A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
-    texts, best first, separated by tabs; with --scores, the score of each text and a tab are in front of it.
+    texts, best first, separated by tabs; with --scores, it is SCORE<tab>TEXT for each of them, separated by tabs.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -322,7 +322,7 @@ _CANDIDATES = Option(
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
-    """Fill the masks in each line of SOURCE with MODEL.
+    """Predict the masked tokens in each line of SOURCE with MODEL.
 
     A mask is written as [MASK] for a model with a WordPiece tokenizer, and as <mask> for any other model. An output
     line is the text with the most probable tokens; with --candidates, it is TOKEN:PROBABILITY for each candidate, with

@@ -1,4 +1,4 @@
-"""What the command line writes to standard error: messages, warnings and errors, each in one line."""
+"""Messages, warnings and errors of the command line: each is one line on standard error."""
 
 from __future__ import annotations
 

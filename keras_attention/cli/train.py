@@ -132,7 +132,7 @@ _MODEL = [
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
         help="initial weights of the image encoder: imagenet, none (random), or a .keras, .npz or .h5 file.  [default: "
-        "imagenet; none for small_cnn]",
+        "imagenet, which Keras downloads; none for small_cnn]",
     ),
     _finetuning(
         "--init",
@@ -146,7 +146,8 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="first learn the words of this unlabelled text, one text per line, with spaces between words.",
+        help="text without tags, one text per line, with spaces between words; its word statistics give the initial "
+        "embeddings. Repeatable.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
@@ -244,7 +245,8 @@ def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, 
         raise click.UsageError(f"{out} contains no run to resume (no run.json).")
     if changed := [name for name in given_flags(context) if name not in ("--out", "--resume")]:
         raise click.UsageError(
-            f"{', '.join(changed)} cannot change: --resume uses the options that the run started with."
+            f"{', '.join(changed)} cannot change: --resume uses the options that the run started with. To train its "
+            f"model further, start another run from it: --init {shlex.quote(str(out / 'model.keras'))} --out DIRECTORY"
         )
     started, options = read_run(out)
     if started != task:

@@ -27,7 +27,7 @@ from keras_attention.defaults import (
     learns_from_pairs,
     network_defaults,
 )
-from keras_attention.presets import find_preset
+from keras_attention.presets import check_fields, find_preset
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
@@ -82,13 +82,14 @@ def check_options(task: type, options: dict[str, Any]) -> None:
 
     Raises:
         click.UsageError: options contradict each other; the message contains the fix.
-        ValueError: the task has no such preset.
+        ValueError: the task has no such preset, or no field of --set.
     """
     validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
-    if options["preset"]:
-        find_preset(options["preset"], task.__name__)
-    _overrides(options["overrides"])
+    config = find_preset(options["preset"] or task.spec.default_preset, task.__name__)
+    overrides = _overrides(options["overrides"])
+    if not options["init"]:
+        check_fields(config, task.spec.class_name, overrides, task.spec.tokenizer_names)
 
 
 def _refuse(rules: list[tuple[Any, str]]) -> None:
@@ -209,23 +210,24 @@ def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived:
     """Write a table of the values that follow from the data, with reasons."""
     examples, words = counted(size.examples, "example"), counted(size.words, "word")
     say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
-    values = derived if model.is_pretrained else _derived_fields(model, size, options) | derived
+    values = derived if model.is_pretrained else _derived_fields(type(model), size, options) | derived
     for name, value in values.items():
         if name != "passes_per_epoch" or value > 1:
-            say(f"  {name.replace('_', ' '):20} {value!s:8} {REASONS[name]}")
+            reason = REASONS[name]
+            if name == "vocabulary_size":
+                limit, value = value, (getattr(model, "target_tokenizer", None) or model.tokenizer).vocabulary_size()
+                reason = reason if value >= limit else f"the texts have no more; the rule allows {limit:,}"
+            say(f"  {name.replace('_', ' '):20} {value!s:8} {reason}")
 
 
-def _derived_fields(model: Any, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the vocabulary size and the config fields of a new model that follow from the data."""
-    task, preset = type(model), options["preset"]
+def _derived_fields(task: type, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the config fields of a new model that follow from the data, and the limit of its vocabulary."""
+    preset = options["preset"]
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
         del fields["vocabulary_size"]
-    else:
-        tokenizer = getattr(model, "target_tokenizer", None) or model.tokenizer
-        fields["vocabulary_size"] = tokenizer.vocabulary_size()
     return fields
 
 

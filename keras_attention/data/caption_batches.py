@@ -41,7 +41,7 @@ def caption_batches(
     A batch has n captions of each of its images, and encodes each image once for all of them. If an image has fewer
     captions, the missing rows are padding. The smaller n is, the more images are in a batch; this helps an untrained
     image encoder. Captions are padded to a multiple of 8, so that a batch has captions of several lengths: captions of
-    equal length often have the same sentence structure.
+    equal length often have the same sentence structure, and a batch should have several structures.
 
     Args:
         examples: from `read_captions`.

@@ -45,7 +45,7 @@ class DataWarning(UserWarning):
     Example:
         >>> import warnings
         >>> with warnings.catch_warnings():
-        ...     warnings.simplefilter("error", DataWarning)  # raise it, as an exception
+        ...     warnings.simplefilter("error", DataWarning)  # turn the warning into an error
         ...     pairs = ka.quickstart.phrase_pairs("test")
     """
 

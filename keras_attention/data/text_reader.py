@@ -135,7 +135,7 @@ class TextReader:
 
     @property
     def limit(self) -> int | None:
-        """The most tokens of a text after truncation, without `before` and `after`; None for no limit."""
+        """Maximum number of tokens of a text, without `before` and `after`; longer texts are cut. None: no limit."""
         if self.max_length is None:
             return None
         return max(self.max_length - len(self.before) - len(self.after), 0)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_CONTEXTS = 1000  # neighbours that are counted apart: the most frequent tokens
-_EXTRA, _ITERATIONS = 10, 2  # of the randomized singular value decomposition
+_CONTEXTS = 1000  # The most frequent tokens are contexts of their own; all others are one context.
+# Extra dimensions and iterations of the randomized singular value decomposition
+_EXTRA, _ITERATIONS = 10, 2
 
 
 def token_vectors(sequences: Sequence[Sequence[int]], vocabulary_size: int, dim: int) -> np.ndarray:

@@ -7,39 +7,71 @@ from keras import ops
 
 from keras_attention.generation.proposals import NEVER
 from keras_attention.generation.strategy import Strategy
+from keras_attention.generation.top_tokens import top_tokens
+from keras_attention.layers.decoding.cache import gather_beams
 
 
-def constrained_log_probs(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_lengths):
-    """Return log-probabilities without the tokens that the constraints forbid.
+def constrained_candidates(logits, tokens, t, strategy: Strategy, end_id: int, start_ids, prefix_lengths):
+    """Return the J most probable tokens that the constraints allow.
+
+    In a small model, a pass over (B, K, V) takes as long as a block, so there are as few as possible.
 
     Args:
         logits: (B, K, V).
         tokens: (B, K, T) int, the tokens generated before step t.
         t: (B, 1) int, the step of each text.
-        strategy: `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and `no_repeat_ngram_size` are read.
+        strategy: has `num_candidates`; `repetition_penalty`, `suppress_tokens`, `min_new_tokens` and
+            `no_repeat_ngram_size` are read.
         end_id: the end token, forbidden before `min_new_tokens`.
         start_ids: (B,) int, the start token or, in a model without a start token, the first token of the prompt.
         prefix_lengths: (B, 1) int, the number of prefix tokens of each text.
 
     Returns:
-        (B, K, V) log-probabilities: about `NEVER` for a forbidden token.
+        log-probabilities and tokens, (B, K, J) each, best first; a forbidden token has about `NEVER`.
     """
-    logits, num_written, written = ops.cast(logits, "float32"), ops.expand_dims(t + 1, 2), None
+    _, beams, size = logits.shape
+    logits, allowed = _constrained_logits(ops.cast(logits, "float32"), tokens, t + 1, strategy, end_id, start_ids)
+    logits, allowed = ops.reshape(logits, (-1, size)), ops.reshape(allowed, (-1, size))
+    count = strategy.num_candidates(size)
+    if count < size:
+        best, candidates = top_tokens(allowed, count + 1)  # one of them may be the end token
+        log_probs = best - _log_normalizer(logits, candidates[:, :1])
+    else:
+        log_probs = allowed - ops.logsumexp(logits, axis=1, keepdims=True)
+        candidates = ops.zeros_like(logits, "int32") + np.arange(size, dtype="int32")
+    num_new = ops.reshape(t - prefix_lengths + np.zeros(beams, "int32"), (-1, 1))  # (B K, 1)
+    is_early = ops.logical_and(num_new < strategy.min_new_tokens, ops.equal(candidates, end_id))
+    log_probs = ops.where(is_early, NEVER, log_probs)
+    log_probs, order = ops.top_k(log_probs, count)
+    return tuple(ops.reshape(x, (-1, beams, count)) for x in (log_probs, gather_beams(candidates, order)))
+
+
+def _constrained_logits(logits, tokens, num_written, strategy: Strategy, end_id: int, start_ids) -> tuple:
+    """Return the logits with the repetition penalty, and the same with about `NEVER` for forbidden tokens."""
+    written, num_written = None, ops.expand_dims(num_written, 2)
     if strategy.penalizes_repetition or strategy.no_repeat_ngram_size:
         start = ops.cast(ops.reshape(start_ids, (-1, 1, 1)), tokens.dtype)
         written = ops.concatenate([ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1)), tokens], axis=2)
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
-    log_probs, is_end = ops.log_softmax(logits, axis=-1), np.arange(logits.shape[-1]) == end_id
-    too_short = ops.cast(ops.expand_dims(t - prefix_lengths < strategy.min_new_tokens, 2), "float32")  # not floatx
-    bias = too_short * np.where(is_end, NEVER, 0.0).astype("float32")  # (B, 1, V), one pass over it for each constraint
+    allowed, size = logits, logits.shape[-1]
     if strategy.suppresses_tokens:
-        bias = ops.minimum(bias, _suppression(strategy.suppress_tokens, len(is_end)))
+        allowed = allowed + _suppression(strategy.suppress_tokens, size)
     if strategy.no_repeat_ngram_size:
-        without_repeats = _forbid_repeats(log_probs, written, num_written, strategy.no_repeat_ngram_size)
-        log_probs = ops.where(is_end, log_probs, without_repeats)  # the end token may also start the text
-        return ops.maximum(log_probs + bias, NEVER)
-    return log_probs + bias
+        without_repeats = _forbid_repeats(allowed, written, num_written, strategy.no_repeat_ngram_size)
+        is_end = np.arange(size) == end_id
+        allowed = ops.where(is_end, allowed, without_repeats)  # the end token may also start the text
+    return logits, allowed
+
+
+def _log_normalizer(logits, token):
+    """Return log sum exp(logits), (R, 1), of logits (R, V), from the probability of one token (R, 1) of each row.
+
+    For a large vocabulary, TensorFlow computes `softmax` in half the time of `logsumexp`. A token whose probability is
+    too small for float32 counts as one of 1e-37.
+    """
+    probability = gather_beams(ops.softmax(logits), token)
+    return gather_beams(logits, token) - ops.log(ops.maximum(probability, 1e-37))
 
 
 def force_prefix(log_probs, tokens, prefix_token):
@@ -72,6 +104,8 @@ def _penalize_repetition(logits, tokens, t, penalty):
 
 def _suppression(tokens, size: int):
     """Return (V,) float32, `NEVER` for each token of (n,) and else 0; ids beyond the vocabulary have no effect."""
+    if isinstance(tokens, tuple):  # numbers of an export, and not a tensor: computed once, and not at each step
+        return np.where(np.isin(np.arange(size), tokens), NEVER, 0.0).astype("float32")
     tokens = ops.convert_to_tensor(tokens, "int32")
     tokens = ops.where(tokens < 0, size, ops.minimum(tokens, size))
     never = ops.cast(tokens * 0, "float32") + NEVER

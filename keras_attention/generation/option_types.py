@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_INTEGER = 2**31 - 1  # of the integers in a compiled search
+MAX_INTEGER = 2**31 - 1  # A compiled search computes with int32.
 
 
 def convert_options(strategy: Any) -> None:

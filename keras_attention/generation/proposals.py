@@ -1,4 +1,4 @@
-"""What a strategy proposes at a step: active hypotheses, and those that finish."""
+"""The proposal of a strategy at a step: the next active hypotheses, and those that finish."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.generation.constraints import constrained_log_probs, force_prefix
+from keras_attention.generation.constraints import constrained_candidates, force_prefix
 from keras_attention.generation.proposals import NEVER, NO_HYPOTHESIS, Proposal, is_possible
 from keras_attention.generation.random_numbers import uniform_numbers
 from keras_attention.generation.strategy import Strategy
@@ -62,7 +62,7 @@ class LoopState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is the same at every step of a search; see `decode`."""
+    """The inputs that are the same at every step of a search; see `decode`."""
 
     model: Any
     strategy: Strategy
@@ -139,7 +139,7 @@ class Search:
 
     def _propose(self, logits, loop: LoopState) -> Proposal:
         prefix_token, strategy = self._prefix_token(loop), self.strategy
-        log_probs = constrained_log_probs(
+        candidates = constrained_candidates(
             logits,
             loop.active.history["tokens"],
             loop.t,
@@ -148,7 +148,6 @@ class Search:
             self.start_ids,
             self.prefix_lengths,
         )
-        candidates = ops.top_k(log_probs, strategy.num_candidates(log_probs.shape[-1]))
         log_probs, tokens = force_prefix(*candidates, prefix_token)
         return strategy.propose(
             ops.expand_dims(loop.active.log_probs, -1) + log_probs,

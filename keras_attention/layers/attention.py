@@ -66,14 +66,14 @@ def dot_logits(query, keys, scaled: bool = True):
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
 
 
-def masked_softmax(logits, mask=None, small: bool = False):
+def masked_softmax(logits, mask=None, for_decoding: bool = False):
     """Return attention scores, the softmax over the last axis, in float32; masked positions are exactly 0.
 
     Args:
         logits: (..., S).
         mask: boolean, broadcastable to `logits`; True = may be attended to.
-        small: the logits are those of decoding. The softmax is computed with elementary operations, because that of
-            TensorFlow has a high overhead for the small inputs of a step.
+        for_decoding: the logits are those of one decoding step. The softmax is computed with elementary operations,
+            because that of TensorFlow has a high overhead for the small inputs of a step.
 
     Returns:
         (..., S) float32. They sum to 1 over S, or to 0 if all positions are masked.
@@ -89,7 +89,7 @@ def masked_softmax(logits, mask=None, small: bool = False):
     if mask is not None:
         mask = ops.cast(mask, "bool")
         logits = ops.where(mask, logits, NOT_ALLOWED)
-    if small:
+    if for_decoding:
         powers = ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
         scores = powers / ops.sum(powers, axis=-1, keepdims=True)
     else:

@@ -62,7 +62,7 @@ class GumbelNoise(BaseLayer):
 class AttentionLoss(BaseLayer):
     """Return the inputs unchanged, and store the attention scores of this call for `loss`.
 
-    A model calls the layer in its `call`, and adds `loss` in its `_added_loss`, which has the labels.
+    A model calls the layer in its `call`. Later, when the labels are known, it adds `loss` to its own loss.
 
     Args:
         doubly_stochastic: lambda, the weight of the doubly stochastic loss.
@@ -140,7 +140,7 @@ class AttentionLoss(BaseLayer):
 
     def _update_baseline(self, log_likelihood, mask):
         """Return b of the batches before this one (for the first batch, its mean), and update b."""
-        num_texts = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # that have real tokens
+        num_texts = ops.maximum(ops.sum(ops.max(mask, axis=1)), 1.0)  # A text without real tokens does not count.
         mean = ops.sum(log_likelihood) / num_texts
         known = ops.convert_to_tensor(self.baseline_known) > 0
         baseline = ops.where(known, ops.convert_to_tensor(self.baseline), mean)

@@ -11,7 +11,7 @@ from keras_attention.layers.attention_heads import (
     build_projections,
     head_specs,
     make_projections,
-    merge_heads,
+    project_contexts,
     project_key_value,
     project_query,
 )
@@ -104,9 +104,9 @@ class MultiHeadAttention(BaseLayer):
         query, (keys, values) = project_query(self, query), project_key_value(self, value, key)
         dropout_fn = self.dropout_layer.function(bool(training))
         if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
-            return self.output_projection(merge_heads(_fused(query, keys, values, mask)))
+            return project_contexts(self, _fused(query, keys, values, mask))
         contexts, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)  # (B, H, Q, D), (B, H, Q, S)
-        outputs = self.output_projection(merge_heads(contexts))
+        outputs = project_contexts(self, contexts)
         return (outputs, scores) if return_attention_scores else outputs
 
     def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):

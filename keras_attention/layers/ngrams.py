@@ -63,7 +63,7 @@ class BagOfNGrams(BaseLayer):
             one.
         learning_rate_scale: `scale`.
         pieces: the string of each token, of which the first 16 characters are used; "" for a token without characters.
-            With None, no token has characters until the weights of a trained layer are loaded.
+            With None, all tokens are without characters, until the weights of a trained layer are loaded.
 
     Call arguments:
         inputs: (B, S) int, the tokens of each text.

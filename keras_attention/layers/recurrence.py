@@ -31,7 +31,7 @@ from keras_attention.layers.recurrent_cells import run_cells, top_output
 
 
 class DecoderStep(NamedTuple):
-    """What a step reads besides the carry. For all steps of a sequence, the axis K is an axis T."""
+    """Inputs of one step, besides the carry. In `call`, which runs T steps, the tensors have an axis T instead of K."""
 
     inputs: Any  # (B, K, E)
     noise: Any = None  # (B, K, S), with which hard attention samples
@@ -39,7 +39,7 @@ class DecoderStep(NamedTuple):
 
 
 class DecoderMemory(NamedTuple):
-    """What all steps attend to."""
+    """The vectors that all steps attend to."""
 
     values: Any  # (B, S, M)
     keys: Any  # (B, S, D), projected

@@ -17,7 +17,7 @@ from keras_attention.layers.attention_heads import (
     build_projections,
     head_specs,
     make_projections,
-    merge_heads,
+    project_contexts,
     project_key_value,
     project_query,
     split_heads,
@@ -213,7 +213,7 @@ class RelativeAttention(BaseLayer):
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
         context, scores = soft_attend(logits, values, mask, self.dropout_layer.function(training))
-        return self.output_projection(merge_heads(context)), scores
+        return project_contexts(self, context), scores
 
     def biased_queries(self, query):
         """Return x + u and x + v of projected queries x (..., H, Q, D), for the logits of keys and of distances."""

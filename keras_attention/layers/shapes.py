@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -25,6 +27,19 @@ def reshape(x, shape: tuple):
     if len(unknown) == 1:
         shape = tuple(-1 if axis in unknown else size for axis, size in enumerate(shape))
     return ops.reshape(x, shape)
+
+
+def on_rows(function: Callable, x):
+    """Return a function of rows (R, M) -> (R, N), such as a `Dense` layer, for x: (..., M) -> (..., N).
+
+    TensorFlow computes a `Dense` layer on three axes of unknown sizes with 20 more operations, most of them on shapes.
+
+    Example:
+        >>> tuple(on_rows(keras.layers.Dense(5), keras.ops.ones((2, 3, 7))).shape)
+        (2, 3, 5)
+    """
+    outputs = function(ops.reshape(x, (-1, x.shape[-1])))
+    return reshape(outputs, (*sizes_of(x)[:-1], outputs.shape[-1]))
 
 
 def output_specs(layer: keras.layers.Layer, shape: tuple, scores_shape: tuple | None = None):

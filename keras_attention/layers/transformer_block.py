@@ -19,7 +19,7 @@ from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
-from keras_attention.layers.shapes import output_specs
+from keras_attention.layers.shapes import on_rows, output_specs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -205,7 +205,7 @@ class TransformerBlock(BaseLayer):
 
     def feed_forward(self, x):
         """Return W_2 f(W_1 x + b_1) + b_2."""
-        return self.output_projection(self.hidden(x))
+        return on_rows(lambda rows: self.output_projection(self.hidden(rows)), x)
 
     def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

@@ -56,7 +56,7 @@ def gather_last(states, mask, length=None):
 
 
 class AttentionInputs(NamedTuple):
-    """What the attention of all blocks reads besides the streams; the m memories precede the L tokens."""
+    """Inputs shared by the attention of all blocks, besides the streams; the m memories precede the L tokens."""
 
     masks: list  # (B, L, m + L) of the content stream and of the query stream; B may be 1
     encodings: Any  # (L + m + L, M), the distance encodings

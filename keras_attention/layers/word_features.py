@@ -78,7 +78,7 @@ class AffixEncoder(BaseLayer):
         (B, I, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
-        ValueError: another number is not a positive integer, or `buckets` is outside its range.
+        ValueError: an argument is not a positive integer, or `buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7

@@ -22,7 +22,7 @@ from keras_attention.prediction.search_options import check_strategy, stop_input
 
 
 class AutoregressiveLM:
-    """What `CausalLM` and `PermutationLM` share: they continue prompts from left to right."""
+    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right."""
 
     tokenizer: Any
     config: RecurrentConfig | TransformerConfig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -147,7 +147,9 @@ class Captioner(Task):
         self.encoder = make_encoder(config, over_regions=True)
 
     @classmethod
-    def from_preset(cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any):
+    def from_preset(
+        cls, name: str, image_encoder_weights: str | pathlib.Path | None = "imagenet", **overrides: Any
+    ) -> Self:
         """Make a captioner with the config of a preset.
 
         Args:

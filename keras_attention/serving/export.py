@@ -63,9 +63,9 @@ def write_export(
 
     Raises:
         FileExistsError: the version exists.
-        ValueError: the version is not positive, the precision is unknown, or the model has no attention maps.
+        ValueError: the version is not a positive integer, the precision is unknown, or the model has no attention maps.
         RuntimeError: the backend of Keras is not TensorFlow, or this TensorFlow cannot multiply in int8.
-        TypeError: `strategy` is passed for a task that does not search.
+        TypeError: `strategy` is passed for a task that does not search, or `examples` are not texts or encoded images.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
@@ -84,8 +84,10 @@ def write_export(
         )
     if strategy is not None and model.spec.default_strategy is None:
         raise TypeError(f"`strategy` is {strategy!r}, but a {type(model).__name__} does not search; leave it out.")
-    if version < 1:
-        raise ValueError(f"`version` is {version}; expected a positive integer.")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"`version` is {version!r}; expected a positive integer.")
+    if examples is not None:
+        _check_examples(model, examples)
     directory = local_path(directory)
     target = directory / str(version)
     if target.exists():
@@ -95,6 +97,14 @@ def write_export(
     with atomic_directory(target) as partial:
         _write(model, partial, strategy, examples, attention_maps, precision)
     return target
+
+
+def _check_examples(model: Any, examples: Sequence[str | bytes]) -> None:
+    """Raise TypeError for other examples: a server does not load a version with a warm-up request that fails."""
+    images = "images" in model.input
+    if isinstance(examples, str | bytes) or not all(isinstance(e, bytes if images else str | bytes) for e in examples):
+        expected = "encoded images, each bytes" if images else "texts"
+        raise TypeError(f"`examples` is {examples!r:.80}; expected a list of {expected}.")
 
 
 def _next(directory: pathlib.Path) -> int:

@@ -1,4 +1,4 @@
-"""What a decoding step of an export costs on a GPU, counted from the graph and TensorFlow's registry of kernels.
+"""The cost of a decoding step of an export on a GPU, counted from the graph and TensorFlow's registry of kernels.
 
 No GPU is needed: TensorFlow's package for Linux registers its GPU kernels on a machine without one. The counts are
 those of the file; a server optimizes the graph and may place an operation differently.

@@ -117,7 +117,7 @@ def token_costs(logits, labels, label_smoothing: float = 0.0):
 
 
 def num_replicas() -> int:
-    """Return the number of replicas of TensorFlow's distribution strategy: Keras adds up their losses and gradients."""
+    """Return the number of replicas of TensorFlow's distribution strategy; Keras sums their losses and gradients."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

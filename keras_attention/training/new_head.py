@@ -135,7 +135,7 @@ class PairLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         vectors = ops.cast(y_pred, "float32")
         squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-        vectors = vectors * ops.where(squares > 1e-12, ops.rsqrt(ops.maximum(squares, 1e-12)), 0.0)  # of zero: zero
+        vectors = vectors * ops.where(squares > 1e-12, ops.rsqrt(ops.maximum(squares, 1e-12)), 0.0)  # zero stays zero
         labels, count = ops.reshape(y_true, (-1, 1)), ops.shape(vectors)[0]
         same = ops.cast(ops.equal(labels, ops.transpose(labels)), "float32")
         errors = ops.square(same - ops.matmul(vectors, ops.transpose(vectors)))

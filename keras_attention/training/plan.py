@@ -8,7 +8,12 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from keras_attention.argument_checks import require, require_fraction, require_less_than_one, require_one_of
+from keras_attention.argument_checks import (
+    require,
+    require_fraction,
+    require_less_than_one,
+    require_one_of,
+)
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import training_defaults
 
@@ -60,17 +65,17 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay: the learning rate of a block over that of the next block, such as
-            0.9; 1 = off.
+        layer_decay: layer-wise learning-rate decay: a block has this factor times the learning rate of the next block,
+            such as 0.9; 1 = off.
         gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others). Others are val_chrf, val_cider, and val_f1 (of entities).
+            (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
         mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from its name.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
-        patience: stop after this many epochs without improvement of the monitored metric; if it equals the best value,
-            a lower loss is an improvement.
-        average_checkpoints: average the weights of this many last epochs; keep the average only if its metric is better
-            than that of the best epoch; 1 = off.
+        patience: stop after this many epochs without improvement. An epoch is an improvement if its metric is better
+            than that of the best epoch, or equal with a lower loss.
+        average_checkpoints: average the weights of the last epochs, this number of them; keep the average only if its
+            metric is better than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:

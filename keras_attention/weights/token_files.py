@@ -1,4 +1,4 @@
-"""What the files of a Hugging Face directory say about special tokens; files that disagree are an error.
+"""Read special tokens from the files of a Hugging Face directory; files that disagree are an error.
 
 | file | what it says |
 |---|---|

@@ -57,7 +57,7 @@ class MemoryInputs(NamedTuple):
 
 
 class PromptInputs(NamedTuple):
-    """What all blocks read besides the tokens of the prompt.
+    """Inputs shared by all blocks when they read a prompt, besides its tokens.
 
     Example:
         >>> prompt_inputs((2, 3)).is_empty, prompt_inputs((2, 0)).is_empty
@@ -75,7 +75,7 @@ class PromptInputs(NamedTuple):
 
 
 class StepInputs(NamedTuple):
-    """What all blocks read in one step besides the tokens and their caches.
+    """Inputs shared by all blocks in one step, besides the tokens and the caches.
 
     Example:
         >>> prompt_cache = make_cache(keras.ops.ones((2, 3, 5, 7)), keras.ops.ones((2, 3, 5, 7)))

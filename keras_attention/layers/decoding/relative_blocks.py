@@ -22,7 +22,7 @@ from keras_attention.layers.transformer_block import TransformerBlock
 
 
 class StreamInputs(NamedTuple):
-    """What all blocks read in one step of both streams, besides the vectors and their caches."""
+    """Inputs shared by all blocks in one step of both streams, besides the vectors and the caches."""
 
     step: StepInputs  # what they read in a step of any decoder
     position: Any  # of the tokens, a scalar int; the queries are at the next position

@@ -32,7 +32,7 @@ def cached_attention(query, caches, bias):
     """
     logits = [small_matmul(query, cache["keys"]) for cache in caches]  # (B, H, Q, S_i) each
     logits = ops.concatenate(logits, axis=-1) if len(caches) > 1 else logits[0]  # (B, H, Q, S)
-    scores = masked_softmax(ops.cast(logits, "float32") + bias, small=True)
+    scores = masked_softmax(ops.cast(logits, "float32") + bias, for_decoding=True)
     remaining_scores, contexts = ops.cast(scores, query.dtype), []
     for cache in caches[:-1]:  # only the last cache may have an unknown length
         slots = cache["keys"].shape[-1]

@@ -15,7 +15,7 @@ from keras_attention.data.tokenizers import encode_texts
 MAX_PAIRS = 50_000  # pairs that are aligned
 MAX_CELLS = 20_000_000  # combinations of a source token and a target token of a pair; each takes 66 bytes
 _GAIN = 2.0
-_STANDARD_DEVIATION = 0.9  # of the numbers of a vector
+_STANDARD_DEVIATION = 0.9  # standard deviation of the numbers in an initial embedding
 
 
 def initialize_embeddings(model: Any, texts: Sequence[str]) -> None:

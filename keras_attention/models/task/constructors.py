@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention import config as configs
-from keras_attention.config import SINGLE_LABEL
+from keras_attention.config import SINGLE_LABEL, RecurrentConfig
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import default_tokenizer_kind, network_defaults
-from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, find_preset
+from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, check_fields, find_preset
 
 # Config fields that can differ from those of a trained encoder.
 _CHANGEABLE = {"labels", "pooling", "dropout", "attention_dropout"}
@@ -73,7 +72,7 @@ def from_examples(
         a model of this task.
 
     Raises:
-        TypeError: `examples` are not those of the task.
+        TypeError: `examples` are not those of the task, or `unlabelled_texts` is not a list of strings.
         ValueError: the preset, a field or the kind is unknown, there are too few texts for the vocabulary, or the
             model cannot read `unlabelled_texts`.
 
@@ -92,7 +91,7 @@ def from_examples(
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
     if unlabelled_texts:
-        _check_unlabelled(task_class, config)
+        _check_unlabelled(unlabelled_texts, task_class, config)
         options["unlabelled_texts"] = unlabelled_texts
         if kind == "words" and not vocabulary_size:
             options["vocabulary_size"] = _UNLABELLED_WORDS
@@ -104,9 +103,11 @@ def from_examples(
     return model
 
 
-def _check_unlabelled(task_class: type, config: Any) -> None:
-    """Raise ValueError unless the embeddings of the network can start with `token_vectors`."""
-    if task_class.spec.predict_method != "tag" or not isinstance(config, configs.RecurrentConfig):
+def _check_unlabelled(texts: Any, task_class: type, config: Any) -> None:
+    """Raise an error unless these are strings, and the embeddings of the network can start with `token_vectors`."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"`unlabelled_texts` is {texts!r:.80}; expected a list of strings.")
+    if task_class.spec.predict_method != "tag" or not isinstance(config, RecurrentConfig):
         raise ValueError(
             "`unlabelled_texts` needs a recurrent TextTagger, such as the preset rnn_tagger; received a "
             f"{task_class.__name__} with a {type(config).__name__}. Train a MaskedLM or CausalLM on the texts instead, "
@@ -120,13 +121,7 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
     Raises:
         ValueError: a field is unknown.
     """
-    fields = configs.fields_for(config, task_class.spec.class_name)
-    unknown = sorted(set(overrides) - fields)
-    if unknown:
-        raise ValueError(
-            f"{task_class.__name__} has no {', '.join(unknown)}. "
-            f"Tokenizers: {', '.join(task_class.spec.tokenizer_names)}; config fields: {', '.join(sorted(fields))}."
-        )
+    check_fields(config, task_class.spec.class_name, overrides, task_class.spec.tokenizer_names)
     return dataclasses.replace(config, **overrides)
 
 

@@ -1,4 +1,4 @@
-"""What a file of a task contains: its config, tokenizers and quantization."""
+"""The content of a saved task: its config, tokenizers and quantization."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def track_token_loss(model, loss: Any, loss_weights: Any) -> None:
 
     Args:
         loss: the loss, or a dict or list of losses; see `keras.Model.compile`.
-        loss_weights: the factors of the losses, in the same way; None for 1.
+        loss_weights: the factor of the loss, or a dict or list of factors; None for 1.
 
     Raises:
         ValueError: the optimizer accumulates gradients, and the model has several replicas on TensorFlow.
