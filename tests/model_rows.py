@@ -39,7 +39,7 @@ class ModelRow:
     reads_characters: bool = False  # the tagger has a character tokenizer
     is_unique: bool = True  # False if other rows run the same code: then slow
     export: str = WRITTEN
-    signatures: tuple[str, ...] = ()  # of its written export, beside that for predictions: compared with Python
+    signatures: tuple[str, ...] = ()  # of its written export besides the one for predictions; compared with Python
     # On JAX test_backends.py compares the outputs of each unique row, so one row of each decoder and encoder is enough.
     runs_on_jax: bool = False  # test_conformance.py runs on JAX too
     searches_on_jax: bool = False  # test_backends.py compares its beam search
