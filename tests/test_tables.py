@@ -85,6 +85,20 @@ def test_a_header_with_unknown_names_is_not_an_example(write, name):
     assert len(by_number) == len(read(path, columns=columns)) + 1
 
 
+def test_a_first_row_with_an_expected_label_is_an_example(write):
+    rows = [("what a strange film", "ambiguous"), *zip(SENTENCES, LABELS, strict=True)]
+    path = write("x.tsv", "\n".join(map("\t".join, rows)))
+    assert read_labelled(path, labels=["ambiguous", "gut", "schlecht"]) == rows
+    with pytest.raises(DataError, match="line 1: 'what a strange film, ambiguous' may be a header"):
+        read_labelled(path, labels=["gut", "schlecht"])
+
+
+def test_a_first_row_without_agreement_is_no_header(write):
+    rows = [("what a strange film", "-"), *zip(SENTENCES, LABELS, strict=True)]
+    with pytest.warns(UserWarning, match="skipped 1 row with the label -, .* line 1"):
+        assert read_labelled(write("x.tsv", "\n".join(map("\t".join, rows)))) == rows[1:]
+
+
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 

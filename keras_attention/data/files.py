@@ -98,7 +98,7 @@ def read_labelled(
         [('fine film', '1')]
     """
     rows = []
-    for number, row in _columns_of(path, LABELLED, columns):
+    for number, row in _columns_of(path, LABELLED, columns, labels):
         text = (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
         rows.append((number, (text, row["label"].strip())))
     rows = _without_empty(rows, path, lambda row: any(map(str.strip, as_tuple(row[0]))), "no text")
@@ -153,13 +153,15 @@ def has_records(path: PathLike) -> bool:
     return str(path).startswith("tfds:") or file_suffix(path) in (".tsv", ".csv", ".json", *JSON_LINES)
 
 
-def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | None) -> list[tuple[int, dict[str, str]]]:
+def _columns_of(
+    path: PathLike, layouts: Sequence[Layout], columns: Columns | None, labels: Sequence[str] | None = None
+) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and role -> string of each row."""
     if str(path).startswith("tfds:"):
         from keras_attention.data.tfds import read_columns
 
         return list(enumerate(read_columns(str(path), layouts, columns), 1))
-    rows = read_rows(path, layouts, columns)
+    rows = read_rows(path, layouts, columns, labels)
     return [(n, {role: _string(value, f"{path}, line {n}") for role, value in row.items()}) for n, row in rows]
 
 

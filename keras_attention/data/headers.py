@@ -10,14 +10,16 @@ _MIN_ROWS = 10  # with fewer other rows, a label or a word that occurs once says
 _MAX_NAME = 40  # characters of a column's name
 
 
-def looks_like_header(rows: Sequence[Mapping[str, str]]) -> bool:
+def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] = ()) -> bool:
     """Return whether the first row of a table names its columns, as `Satz, Kategorie` does.
 
-    Its cells are short. In a table of labels, no other row has its label, and the other labels are numbers or occur
-    several times. In another table, each cell of the first row is one word, and in each other row a cell has several.
+    Its cells are short. In a table of labels, its label is unknown: no other row has it, and it is neither an expected
+    label nor `-`, which means no agreement. The other labels are numbers or occur several times. In another table, each
+    cell of the first row is one word, and in each other row a cell has several.
 
     Args:
         rows: role of a column -> cell, for each row.
+        labels: the labels that are expected, if they are known.
 
     Example:
         >>> rows = [{"source": f"we see {n}", "target": f"vemos {n}"} for n in range(10)]
@@ -31,7 +33,8 @@ def looks_like_header(rows: Sequence[Mapping[str, str]]) -> bool:
     first, *others = [row.get("label", "").strip() for row in rows]
     counts = collections.Counter(others)
     numbers = not _is_number(first) and all(map(_is_number, counts))
-    return bool(first) and first not in counts and (numbers or min(counts.values()) > 1)
+    known = first in counts or first in labels or first in ("", "-")
+    return not known and (numbers or min(counts.values()) > 1)
 
 
 def _is_name(row: Mapping[str, str]) -> bool:

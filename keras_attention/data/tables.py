@@ -32,7 +32,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_rows(
-    path: PathLike, layouts: Sequence[Layout], columns: Mapping[str, str] | None = None
+    path: PathLike,
+    layouts: Sequence[Layout],
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> list[tuple[int, dict[str, Any]]]:
     """Read the rows of a TSV, CSV or JSONL file.
 
@@ -46,6 +49,7 @@ def read_rows(
             Another name: as `.tsv` if the first line has a tab, else as `.csv`.
         layouts: the possible roles of columns, and their names.
         columns: role -> name of its column, or its number, from 1, in a table without a header.
+        labels: the labels that are expected; a first row with one of them is an example. None for any.
 
     Returns:
         Rows: the line number, and role -> value, a string or, in JSON lines, any value that is not null.
@@ -69,7 +73,7 @@ def read_rows(
             f"{path} is JSON; expected one object a line, in a .jsonl file. Convert it with: jq -c '.[]' {path}; or "
             "let its name end in .jsonl, if it has one object a line."
         )
-    return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts))
+    return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts, labels or ()))
 
 
 # JSON lines
@@ -115,7 +119,9 @@ def parse_json(text: str, path: PathLike, line: int = 1) -> Any:
 # Tables with separators
 
 
-def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows_of_table(
+    path: PathLike, layouts: Sequence[Layout], labels: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     rows = list(read_cells(path, layouts))
     if not rows:
         return
@@ -130,14 +136,16 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:
-        indices = _numbered_columns(rows, layouts, f"{path}, line {number}")
+        indices = _numbered_columns(rows, layouts, labels, f"{path}, line {number}")
         numbered = ", ".join(f"{role} = column {index + 1}" for role, index in indices.items())
         _LOG.info("%s: no header, line %d is an example; %s. `columns` names the columns.", path, number, numbered)
     for number, cells in _check_widths(rows, first, path):
         yield number, {role: cells[index] for role, index in indices.items()}
 
 
-def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[Layout], where: str) -> dict[str, int]:
+def _numbered_columns(
+    rows: Sequence[tuple[int, list[str]]], layouts: Sequence[Layout], labels: Sequence[str], where: str
+) -> dict[str, int]:
     """Return role -> index of its column in a table without a header.
 
     Raises:
@@ -156,7 +164,7 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
             f"or {counted(len(layout), 'column')} without a header."
         )
-    if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows]):
+    if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows], labels):
         by_name, by_number = (as_option(layout, values) for values in (map(str.strip, first), itertools.count(1)))
         raise DataError(
             f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
