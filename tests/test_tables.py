@@ -99,6 +99,15 @@ def test_a_first_row_without_agreement_is_no_header(write):
         assert read_labelled(write("x.tsv", "\n".join(map("\t".join, rows)))) == rows[1:]
 
 
+@pytest.mark.parametrize("first", ["Satz, kurz\tKategorie=x", "\tKategorie", "Satz\tsatz"])
+def test_a_header_that_columns_cannot_name_is_to_be_renamed(write, first):
+    rows = [*map("\t".join, zip(SENTENCES, LABELS, strict=True))]
+    message = "If it is, rename its columns to text, label; if it is an example, set `columns` to text=1,label=2"
+    with pytest.raises(DataError, match=message):
+        read_labelled(write("x.tsv", "\n".join([first, *rows])))
+    assert len(read_labelled(write("x.tsv", "\n".join(["text\tlabel", *rows])))) == 12
+
+
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"
 
 

@@ -165,10 +165,13 @@ def _numbered_columns(
             f"or {counted(len(layout), 'column')} without a header."
         )
     if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows], labels):
-        by_name, by_number = (as_option(layout, values) for values in (map(str.strip, first), itertools.count(1)))
+        names = [name.strip() for name in first]
+        as_names = f"set `columns` to {as_option(layout, names)}"
+        if "" in names or "," in "".join(names) or len({*map(plain_name, names)}) < len(names):
+            as_names = f"rename its columns to {', '.join(layout)}"
         raise DataError(
             f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
-            f"set `columns` to {by_name}; if it is an example, to {by_number}."
+            f"{as_names}; if it is an example, set `columns` to {as_option(layout, itertools.count(1))}."
         )
     return {role: index for index, role in enumerate(layout)}
 
