@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 _MIN_ROWS = 10  # with fewer other rows, a label or a word that occurs once says little
+_UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff"  # Thai to Burmese, Khmer, Kana, Han
 _MAX_NAME = 40  # characters of a column's name
 
 
@@ -14,8 +15,9 @@ def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] =
     """Return whether the first row of a table names its columns, as `Satz, Kategorie` does.
 
     Its cells are short. In a table of labels, its label is unknown: no other row has it, and it is neither an expected
-    label nor `-`, which means no agreement. The other labels are numbers or occur several times. In another table, each
-    cell of the first row is one word, and in each other row a cell has several.
+    label nor `-`, which means no agreement. The other labels are numbers or occur several times. In another table of
+    two columns, each cell of the first row is one word, and in each other row a cell has several. Text in a script
+    without spaces is no word.
 
     Args:
         rows: role of a column -> cell, for each row.
@@ -29,7 +31,7 @@ def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] =
     if len(rows) <= _MIN_ROWS or max(map(len, rows[0].values())) > _MAX_NAME:
         return False
     if "label" not in rows[0]:
-        return _is_name(rows[0]) and not any(map(_is_name, rows[1:]))
+        return len(rows[0]) > 1 and _is_name(rows[0]) and not any(map(_is_name, rows[1:]))
     first, *others = [row.get("label", "").strip() for row in rows]
     counts = collections.Counter(others)
     numbers = not _is_number(first) and all(map(_is_number, counts))
@@ -38,7 +40,8 @@ def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] =
 
 
 def _is_name(row: Mapping[str, str]) -> bool:
-    return all(re.fullmatch(r"[^\W\d][\w-]*", cell.strip()) for cell in row.values())
+    cells = [cell.strip() for cell in row.values()]
+    return all(re.fullmatch(r"[^\W\d][\w-]*", cell) and not re.search(f"[{_UNSPACED}]", cell) for cell in cells)
 
 
 def _is_number(text: str) -> bool:

@@ -23,7 +23,7 @@ from keras_attention.data.columns import (
     rename_columns,
 )
 from keras_attention.data.headers import looks_like_header
-from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
+from keras_attention.data.lines import DataError, DataWarning, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.separated_values import read_cells
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -149,7 +149,7 @@ def _numbered_columns(
     """Return role -> index of its column in a table without a header.
 
     Raises:
-        DataError: the first line is or may be a header with unknown names, or has another number of columns.
+        DataError: the first line is a header with unknown names, or has another number of columns.
     """
     layout, first = layouts[-1], rows[0][1]
     numbers = {role: names[0] for role, names in layout.items() if names[0].isdigit()}
@@ -169,10 +169,13 @@ def _numbered_columns(
         as_names = f"set `columns` to {as_option(layout, names)}"
         if "" in names or "," in "".join(names) or len({*map(plain_name, names)}) < len(names):
             as_names = f"rename its columns to {', '.join(layout)}"
-        raise DataError(
+        problem = (
             f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
             f"{as_names}; if it is an example, set `columns` to {as_option(layout, itertools.count(1))}."
         )
+        if "label" in layout:  # of a label, a model would learn a class that does not exist
+            raise DataError(problem)
+        warnings.warn(f"{problem} It is read as an example.", DataWarning)
     return {role: index for index, role in enumerate(layout)}
 
 
