@@ -121,4 +121,4 @@ def __dir__() -> list[str]:
 
 _is_command = pathlib.PurePath(*sys.argv[:1]).stem == "keras-attention" or sys.orig_argv[1:3] == ["-m", __name__]
 if not _is_command:  # the command imports Keras when it needs it
-    importlib.import_module(f"{__name__}.registered")
+    importlib.import_module("keras_attention.registered")

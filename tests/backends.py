@@ -1,4 +1,4 @@
-"""What tests write differently for TensorFlow and for JAX: arrays, compiled functions, gradients."""
+"""Random arrays, and what differs between TensorFlow and JAX: conversion to NumPy, compiled functions, gradients."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,19 @@ import keras
 import numpy as np
 
 
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    """Draw an array from the normal distribution; arrays of different shapes are independent."""
+    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
+
+
+def array(x: Any) -> np.ndarray:
+    """Return a tensor as a NumPy array."""
+    return keras.ops.convert_to_numpy(x)
+
+
 def arrays(structure: Any) -> list[np.ndarray]:
-    return [keras.ops.convert_to_numpy(x) for x in keras.tree.flatten(structure) if x is not None]
+    """Return the tensors of a structure as NumPy arrays."""
+    return [array(x) for x in keras.tree.flatten(structure) if x is not None]
 
 
 def compiled(function: Callable) -> Callable:

@@ -39,6 +39,15 @@ class ModelRow:
     reads_characters: bool = False  # the tagger has a character tokenizer
     is_unique: bool = True  # False if other rows run the same code: then slow
     export: str = WRITTEN
+    signatures: tuple[str, ...] = ()  # of its written export besides the one for predictions; compared with Python
+    # On JAX test_backends.py compares the outputs of each unique row, so one row of each decoder and encoder is enough.
+    runs_on_jax: bool = False  # test_conformance.py runs on JAX too
+    searches_on_jax: bool = False  # test_backends.py compares its beam search
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether the attention samples one position."""
+        return self.fields.get("attention") == "hard"
 
     @property
     def predict_method(self) -> str:
@@ -66,7 +75,8 @@ MODELS = [
     ModelRow(name="seq2seq", task=ka.Translator, preset="rnn_seq2seq", fields=_RECURRENT, export=TRACED),
     ModelRow(name="seq2seq, simple cells", task=ka.Translator, preset="rnn_seq2seq",
              fields=_RECURRENT | {"cell": "simple"}, is_unique=False),
-    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=SHARED),
+    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=SHARED,
+             runs_on_jax=True),
     ModelRow(name="attention, two gru layers", task=ka.Translator, preset="rnn_attention",
              fields=_RECURRENT | {"cell": "gru", "num_layers": 2}, is_unique=False),
     ModelRow(name="dot attention", task=ka.Translator, preset="rnn_attention",
@@ -75,13 +85,16 @@ MODELS = [
              fields=_RECURRENT | {"attention": "scaled_dot"}, is_unique=False),
     ModelRow(name="language model", task=ka.CausalLM, preset="char_rnn",
              fields={"units": 19, "embedding_dim": 17, "max_length": 31}, export=SHARED),
-    ModelRow(name="transformer", task=ka.Translator, preset="transformer_tiny", fields=_SINGLE),
+    ModelRow(name="transformer", task=ka.Translator, preset="transformer_tiny", fields=_SINGLE,
+             runs_on_jax=True, searches_on_jax=True),
     ModelRow(name="transformer, pre-norm, two vocabularies", task=ka.Translator, preset="transformer_base",
              fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}, export=SHARED),
-    ModelRow(name="gpt", task=ka.CausalLM, preset="gpt2_small", fields=_SINGLE | {"max_length": 31}),
-    ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE),
+    ModelRow(name="gpt", task=ka.CausalLM, preset="gpt2_small", fields=_SINGLE | {"max_length": 31},
+             searches_on_jax=True, signatures=("score",)),
+    ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE, signatures=("embed", "attention_maps")),
     ModelRow(name="roberta", task=ka.MaskedLM, preset="roberta_base", fields=_SINGLE, is_unique=False),
-    ModelRow(name="xlnet", task=ka.PermutationLM, preset="xlnet_base", fields=_SMALL | {"max_length": 31}),
+    ModelRow(name="xlnet", task=ka.PermutationLM, preset="xlnet_base", fields=_SMALL | {"max_length": 31},
+             runs_on_jax=True, searches_on_jax=True),
     ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE, export=SHARED),
     ModelRow(name="xlnet tagger", task=ka.TextTagger, preset="xlnet_base", fields=_SINGLE, is_unique=False),
     ModelRow(name="bert classifier", task=ka.TextClassifier, preset="bert_base", fields=_SINGLE, export=TRACED),
@@ -91,7 +104,7 @@ MODELS = [
     ModelRow(name="show and tell, image as initial state", task=ka.Captioner, preset="show_and_tell",
              fields=_RECURRENT | {"image_injection": "init"}, is_unique=False),
     ModelRow(name="show, attend and tell", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT, export=SHARED),
+             fields=_RECURRENT, export=SHARED, runs_on_jax=True, searches_on_jax=True),
     ModelRow(name="show, attend and tell, coordinates and smoothing", task=ka.Captioner, preset="show_attend_and_tell",
              fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}, export=SHARED),
     ModelRow(name="show, attend and tell, grounded", task=ka.Captioner, preset="show_attend_and_tell",
@@ -99,7 +112,7 @@ MODELS = [
     ModelRow(name="show, attend and tell, hard", task=ka.Captioner, preset="show_attend_and_tell",
              fields=_RECURRENT | {"attention": "hard"}, export=SHARED),
     ModelRow(name="transformer captioner", task=ka.Captioner, preset="transformer_captioner",
-             fields=_SINGLE | {"output_bias": True}, export=TRACED),
+             fields=_SINGLE | {"output_bias": True}, export=TRACED, searches_on_jax=True),
     ModelRow(name="transformer captioner with encoder, pre-norm", task=ka.Captioner, preset="transformer_captioner",
              fields=_SINGLE | {"encoder_layers": 1, "norm_first": True}, is_unique=False),
     ModelRow(name="tagger", task=ka.TextTagger, preset="rnn_tagger", fields=_RECURRENT, is_unique=False),

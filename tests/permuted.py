@@ -1,6 +1,5 @@
 """Small permutation language models with random weights, and one batch for them."""
 
-import keras
 import numpy as np
 
 import keras_attention as ka
@@ -10,20 +9,12 @@ from keras_attention.models.network.layers_from_config import gelu
 B, S, P, M, H, D, V = 2, 5, 2, 6, 2, 3, 31
 
 
-def array(x) -> np.ndarray:
-    return keras.ops.convert_to_numpy(x)
-
-
 def make_rng(seed: int = 3) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def normal(*shape: int, seed: int = 3) -> np.ndarray:
-    return make_rng(seed).normal(size=shape).astype("float32")
-
-
 def randomize(layer, scale: float = 0.5) -> None:
-    layer.set_weights([normal(*w.shape, seed=i) * scale for i, w in enumerate(layer.get_weights())])
+    layer.set_weights([make_rng(i).normal(size=w.shape) * scale for i, w in enumerate(layer.get_weights())])
 
 
 def make_stack(use_segments: bool = True, **block_options) -> RelativeTransformer:

@@ -3,17 +3,10 @@
 import keras
 import numpy as np
 import pytest
+from backends import array, random
 
 import keras_attention as ka
 from keras_attention.layers import additive_logits, dot_logits, masked_softmax, soft_attend
-
-
-def array(x):
-    return keras.ops.convert_to_numpy(x)
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
 
 
 @pytest.mark.parametrize("for_decoding", [False, True])

@@ -15,8 +15,7 @@ import keras_attention as ka
 from keras_attention.generation import CompiledFunction
 
 UNIQUE = [row for row in MODELS if row.is_unique]  # the layers of the other models have rows of their own
-# `translations` searches with the model "attention".
-SEARCHES = ("transformer", "gpt", "xlnet", "show, attend and tell", "transformer captioner")
+SEARCHED = [row for row in MODELS if row.searches_on_jax]  # `translations` searches with a recurrent translator
 
 
 def set_drawn_weights(layer) -> None:
@@ -82,7 +81,7 @@ def all_outputs(tokenizer, translator) -> dict[str, np.ndarray]:
     outputs = {"translations": translations(translator)}
     outputs |= {f"layer {row.name}": layer_outputs(row) for row in LAYERS}
     outputs |= {f"model {row.name}": model_outputs(row, tokenizer) for row in UNIQUE}
-    outputs |= {f"search {row.name}": [np.array(searched(row, tokenizer))] for row in MODELS if row.name in SEARCHES}
+    outputs |= {f"search {row.name}": [np.array(searched(row, tokenizer))] for row in SEARCHED}
     drawn_model.cache_clear()
     return {f"{name}/{i}": x for name, all_of_row in outputs.items() for i, x in enumerate(all_of_row)}
 
@@ -108,7 +107,7 @@ def test_model_computes_the_same_on_both_backends(row, tokenizer, on_tensorflow)
     assert_equal_on_tensorflow(f"model {row.name}", model_outputs(row, tokenizer), on_tensorflow)
 
 
-@pytest.mark.parametrize("row", [row for row in MODELS if row.name in SEARCHES], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", SEARCHED, ids=lambda row: row.name)
 def test_search_writes_the_same_on_both_backends(row, tokenizer, on_tensorflow):
     assert searched(row, tokenizer) == on_tensorflow[f"search {row.name}/0"].tolist()
 

@@ -84,23 +84,31 @@ def tasks():
     }
 
 
-def test_each_task_scores_its_baseline(tasks):
-    def value(task, *arguments):
-        return ka.training.baseline(tasks[task], *arguments).value
+@pytest.mark.parametrize(
+    ("task", "training", "validation", "expected"),
+    [
+        ("classifier", LABELLED, [("a", "good"), ("b", "bad"), ("c", "bad")], 1 / 3),
+        ("tagger", TAGGED, [[("eat", "NOUN"), ("we", "VERB")], [("new", "NOUN"), ("the", "DET")]], 3 / 4),
+        ("tagger", TAGGED, [[("eat", "NOUN")], [], [("we", "VERB"), ("x", "DET")]], 1 / 3),
+    ],
+)
+def test_the_baseline_of_labels_is_the_accuracy_of_the_most_frequent_one(tasks, task, training, validation, expected):
+    assert ka.training.baseline(tasks[task], training, validation).value == pytest.approx(expected)
 
-    assert value("classifier", LABELLED, [("a", "good"), ("b", "bad"), ("c", "bad")]) == pytest.approx(1 / 3)
-    assert value("tagger", TAGGED, [[("eat", "NOUN"), ("we", "VERB")], [("new", "NOUN"), ("the", "DET")]]) == 0.75
-    assert value("tagger", TAGGED, [[("eat", "NOUN")], [], [("we", "VERB"), ("x", "DET")]]) == pytest.approx(1 / 3)
-    valid = [("they drink milk", "beben leche"), ("we eat bread", "comemos pan")]
-    expected = evaluate_texts(["beben leche fría", "comemos pan"], [target for _, target in valid])
-    assert value("translator", TRANSLATED, valid) == expected.bleu
-    assert value("translator", TRANSLATED, valid, "chrf") == expected.chrf
+
+def test_the_baseline_of_a_translator_is_the_score_of_the_most_similar_examples(tasks):
+    validation = [("they drink milk", "beben leche"), ("we eat bread", "comemos pan")]
+    expected = evaluate_texts(["beben leche fría", "comemos pan"], [target for _, target in validation])
+    assert ka.training.baseline(tasks["translator"], TRANSLATED, validation).value == expected.bleu
+    assert ka.training.baseline(tasks["translator"], TRANSLATED, validation, "chrf").value == expected.chrf
+
+
+def test_the_baseline_of_a_language_model_is_the_loss_of_the_frequencies(tasks):
     texts = [source for source, _ in TRANSLATED]
-    names = [tasks["lm"].tokenizer.id_to_token(i) for i in range(tasks["lm"].tokenizer.vocabulary_size())]
     ends, characters = len(texts), "".join(texts)
-    size = len(characters) + ends + len(names)
+    size = len(characters) + ends + tasks["lm"].tokenizer.vocabulary_size()
     costs = [-math.log((characters.count(c) + 1) / size) for c in "we"] + [-math.log((ends + 1) / size)]
-    assert value("lm", texts, ["we"]) == pytest.approx(sum(costs) / 3)
+    assert ka.training.baseline(tasks["lm"], texts, ["we"]).value == pytest.approx(sum(costs) / 3)
 
 
 def test_what_has_no_baseline_is_none(tasks):

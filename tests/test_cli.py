@@ -201,8 +201,8 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
 @pytest.mark.usefixtures("short_searches")
 def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     """The quickstart runs on few phrases for one epoch, which is too little to learn."""
+    from keras_attention.cli import quickstart
     from keras_attention.quickstart import phrases_tfds
-    from keras_attention.quickstart import run as quickstart
 
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
@@ -221,7 +221,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_searches")
 def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
-    from keras_attention.quickstart import run as quickstart
+    from keras_attention.cli import quickstart
     from keras_attention.quickstart import scenes_tfds
 
     scenes = ka.quickstart.captioned_scenes

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from backends import arrays
+from backends import array, arrays, random
 
 from keras_attention import layers
 from keras_attention.layers.attention_heads import merge_step_heads, project_contexts, split_heads, split_step_heads
@@ -11,14 +11,6 @@ from keras_attention.layers.decoding.merged_dense import logits_of_step
 from keras_attention.layers.relative import relative_encodings
 
 B, Q, S, M = 2, 3, 5, 7
-
-
-def random(*shape):
-    return np.random.default_rng([5, *shape]).normal(size=shape).astype("float32")
-
-
-def array(x):
-    return keras.ops.convert_to_numpy(x)
 
 
 def test_hard_attention_returns_the_value_of_one_position():

@@ -4,6 +4,7 @@ import copy
 import functools
 import json
 import pickle
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 from backends import arrays
 from layer_rows import LAYERS
 
-rows = pytest.mark.parametrize("row", LAYERS, ids=lambda row: row.name)
+
+def parametrize(rows):
+    """Run a test once for each row."""
+    return pytest.mark.parametrize("row", rows, ids=lambda row: row.name)
 
 
 def assert_close(one, two, tolerance: float = 1e-6) -> None:
@@ -74,12 +78,22 @@ def masks_of(arguments: dict) -> dict[str, tuple[str, np.ndarray]]:
     return {x: (name, arguments[name]) for name, x in names.items() if x in arguments}
 
 
+def float_masks_of(arguments: dict) -> dict[str, tuple[str, np.ndarray]]:
+    """Return the masks of inputs that are vectors: layers of Keras propagate them."""
+    return {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
+
+
+def rows_with(masks: Callable) -> list:
+    """Return the rows whose arguments have masks."""
+    return [row for row in LAYERS if masks(row.arguments(np.random.default_rng(3)))]
+
+
 def padded(x: np.ndarray, mask: np.ndarray, value: float) -> np.ndarray:
     real = mask.reshape(*mask.shape, *[1] * (x.ndim - mask.ndim))
     return np.where(real, x, value).astype(x.dtype)
 
 
-@rows
+@parametrize(LAYERS)
 def test_layer_and_its_output_spec_have_the_expected_shapes(row):
     layer, arguments, outputs = shared(row)
     assert tuple(x.shape for x in outputs) == row.output_shapes
@@ -93,7 +107,7 @@ def test_layer_and_its_output_spec_have_the_expected_shapes(row):
             assert_close(real, outputs[0], 1e-5)  # without the scores; possibly a fused kernel
 
 
-@rows
+@parametrize(LAYERS)
 def test_layer_is_recreated_from_its_config_in_json(row):
     _, arguments, outputs = shared(row)
     assert_close(copied(row)(**arguments), outputs)
@@ -112,7 +126,7 @@ def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
 
 
 @pytest.mark.slow
-@rows
+@parametrize(LAYERS)
 def test_a_functional_model_that_calls_a_layer_twice_can_be_cloned(row):
     layer, arguments, outputs = shared(row)
     model, inputs = used_twice(layer, arguments)
@@ -130,12 +144,10 @@ def test_a_functional_model_can_be_copied():
     assert_close(copy.deepcopy(model)(inputs), model(inputs), 1e-5)
 
 
-@rows
+@parametrize(rows_with(float_masks_of))
 def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
     layer, arguments, _ = shared(row)
-    masks = {x: pair for x, pair in masks_of(arguments).items() if arguments[x].dtype.kind == "f"}
-    if not masks:
-        return
+    masks = float_masks_of(arguments)
     explicit = {**arguments, **{x: padded(arguments[x], mask, 0.0) for x, (_, mask) in masks.items()}}
     implicit = {name: x for name, x in explicit.items() if name not in [name for name, _ in masks.values()]}
     for x, (_, mask) in masks.items():  # as `Embedding(mask_zero=True)` and `Masking` do
@@ -149,7 +161,7 @@ def test_implicit_masks_equal_explicit_ones_and_are_propagated(row):
         assert_close(after, (arrays(output)[0] * real).sum(1) / real.sum(1), 1e-5)
 
 
-@rows
+@parametrize(rows_with(masks_of))
 def test_outputs_do_not_depend_on_padding(row):
     layer, arguments, before = shared(row)
     for x, (name, mask) in masks_of(arguments).items():
@@ -162,7 +174,7 @@ def test_outputs_do_not_depend_on_padding(row):
 
 
 @pytest.mark.slow
-@rows
+@parametrize(LAYERS)
 def test_layer_works_in_half_precision(row):
     before, arguments, expected = shared(row)
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -172,11 +184,15 @@ def test_layer_works_in_half_precision(row):
         keras.config.set_dtype_policy("float32")
 
 
-@rows
+@parametrize(LAYERS)
+def test_the_row_says_whether_the_layer_has_dense_parts(row):
+    """The next tests run on the rows that say so."""
+    assert row.has_dense == bool(dense_parts(shared(row)[0]))
+
+
+@parametrize([row for row in LAYERS if row.has_dense])
 def test_new_lora_matrices_do_not_change_the_outputs(row):
-    layer, arguments, before = shared(row)
-    if not dense_parts(layer):
-        return
+    _, arguments, before = shared(row)
     layer = copied(row)
     for part in (dense := dense_parts(layer)):
         part.enable_lora(2)
@@ -187,16 +203,9 @@ def test_new_lora_matrices_do_not_change_the_outputs(row):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "row",
-    [row for row in LAYERS if not {"stack", "streams", "decoder", "hard"} & set(row.name.split())],
-    ids=lambda row: row.name,
-)
+@parametrize([row for row in LAYERS if row.has_dense and not row.parts_have_rows and not row.is_hard])
 def test_int8_outputs_are_close(row):
-    """Stacks and decoders are omitted, because their parts have rows; hard attention may select another position."""
-    layer, arguments, expected = shared(row)
-    if not dense_parts(layer):
-        return
+    _, arguments, expected = shared(row)
     layer = copied(row)
     for part in dense_parts(layer):  # as `keras.Model.quantize` does
         part.quantize("int8")

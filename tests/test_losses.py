@@ -3,14 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from backends import gradient
+from backends import gradient, random
 
 import keras_attention as ka
 from keras_attention.metrics import MaskedAccuracy, Perplexity
-
-
-def random(*shape):
-    return np.random.default_rng([3, *shape]).normal(size=shape).astype("float32")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.3])

@@ -6,6 +6,7 @@ import weakref
 import keras
 import numpy as np
 import pytest
+from backends import array, random
 
 from keras_attention.layers import (
     AdditiveAttention,
@@ -21,14 +22,6 @@ from keras_attention.layers import (
     ShiftRegions,
     SinusoidalPositions,
 )
-
-
-def array(x):
-    return keras.ops.convert_to_numpy(x)
-
-
-def random(*shape, seed=0):
-    return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
 
 
 def elman(x, w_x, w_h, b):

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 import pytest
-from permuted import B, D, H, M, P, S, V, array, batch, make_model, make_rng, make_stack, normal, randomize
+from backends import array, random
+from permuted import B, D, H, M, P, S, V, batch, make_model, make_rng, make_stack, randomize
 
 import keras_attention as ka
 from keras_attention.layers import InputEmbedding, RelativeAttention, RelativeTransformer, TransformerBlock
@@ -16,7 +17,7 @@ from keras_attention.layers.two_stream import gather_last
 
 def test_each_row_is_shifted_by_one_more_than_the_last():
     for queries, keys in ((1, 1), (3, 5), (5, 5), (1, 7)):
-        scores = normal(B, H, queries, queries + keys)
+        scores = random(B, H, queries, queries + keys)
         expected = np.zeros((B, H, queries, keys), "float32")
         for q in range(queries):
             for s in range(keys):
@@ -26,7 +27,7 @@ def test_each_row_is_shifted_by_one_more_than_the_last():
 
 def test_relative_attention_by_hand():
     layer = RelativeAttention(H, D)
-    query, memory = normal(B, S, M, seed=1), normal(B, 7, M, seed=2)
+    query, memory = random(B, S, M, seed=1), random(B, 7, M, seed=2)
     same = make_rng().random((B, S, 7)) < 0.5
     layer(query, memory, same_segment=same)
     randomize(layer)
@@ -63,8 +64,8 @@ def test_relative_attention_by_hand():
 
 def test_outputs_depend_only_on_distances():
     """Tokens that attend to the same tokens at the same distances have the same outputs at any position."""
-    stack, tokens = make_stack(), normal(1, 4, M)
-    later = np.concatenate([normal(1, 3, M, seed=9), tokens], 1)
+    stack, tokens = make_stack(), random(1, 4, M)
+    later = np.concatenate([random(1, 3, M, seed=9), tokens], 1)
     mask = np.zeros((1, 7, 7), bool)
     mask[:, 3:, 3:] = True
     alone = stack(tokens)
@@ -74,15 +75,15 @@ def test_outputs_depend_only_on_distances():
 
 def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
-        make_stack(use_segments=False)(normal(B, S, M), segment_ids=np.zeros((B, S), "int32"))
+        make_stack(use_segments=False)(random(B, S, M), segment_ids=np.zeros((B, S), "int32"))
     with pytest.raises(ValueError, match="even width"):
-        RelativeAttention(1, 3)(normal(B, S, 3))
+        RelativeAttention(1, 3)(random(B, S, 3))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())
 
 
 def test_one_segment_equals_no_segments():
-    stack, tokens = make_stack(), normal(B, S, M)
+    stack, tokens = make_stack(), random(B, S, M)
     one = stack(tokens)
     two = stack(tokens, segment_ids=np.ones((B, S), "int32"))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
@@ -93,7 +94,7 @@ def test_one_segment_equals_no_segments():
 
 def test_a_text_in_two_parts_equals_the_whole_text():
     """With causal attention and a memory, the outputs are those of the whole text."""
-    stack, tokens = make_stack(), normal(B, 7, M)
+    stack, tokens = make_stack(), random(B, 7, M)
     whole = stack(tokens, permutation_mask=np.tril(np.ones((1, 7, 7), bool)))
     _, memories = stack.encode_part(tokens[:, :4], permutation_mask=np.tril(np.ones((1, 4, 4), bool)))
     after, _ = stack.encode_part(tokens[:, 4:], permutation_mask=np.tril(np.ones((1, 3, 3), bool)), memories=memories)
@@ -101,8 +102,8 @@ def test_a_text_in_two_parts_equals_the_whole_text():
 
 
 def test_the_memory_has_no_padding():
-    stack, tokens, following = make_stack(), normal(1, 4, M), normal(1, 3, M, seed=8)
-    padded = np.concatenate([tokens, normal(1, 2, M, seed=7)], 1)
+    stack, tokens, following = make_stack(), random(1, 4, M), random(1, 3, M, seed=8)
+    padded = np.concatenate([tokens, random(1, 2, M, seed=7)], 1)
     mask = np.array([[True] * 4 + [False] * 2])
     outputs = []
     for first, real in ((tokens, None), (padded, mask)):
@@ -168,7 +169,7 @@ def test_a_query_never_attends_to_its_own_token_whatever_the_mask_is():
 
 
 def test_targets_in_order_equal_all_positions():
-    stack, tokens, queries = make_stack(), normal(B, S, M), normal(B, S, M, seed=4)
+    stack, tokens, queries = make_stack(), random(B, S, M), random(B, S, M, seed=4)
     one, weights = stack(tokens, queries=queries, return_attention_scores=True)
     two = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)

@@ -78,6 +78,12 @@ def test_other_networks_are_trained_on_text_by_their_own_task(task, examples, pr
         task.from_examples(examples, preset, unlabelled_texts=["a"])
 
 
+@pytest.mark.parametrize("texts", ["we eat soup", (text for text in TEXTS), [3]])
+def test_unlabelled_texts_are_a_list_of_strings(texts):
+    with pytest.raises(TypeError, match=r"`unlabelled_texts` is .*; expected a list of strings"):
+        ka.TextTagger.from_examples(EXAMPLES, unlabelled_texts=texts)
+
+
 def test_initial_embeddings_keep_tokens_that_the_texts_do_not_have():
     tagger = ka.TextTagger.from_examples(EXAMPLES, units=6, embedding_dim=7)
     before = np.array(tagger.embedding.embeddings.numpy())

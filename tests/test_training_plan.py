@@ -32,13 +32,6 @@ def test_a_schedule_without_warm_up_and_a_loss_of_smoothing_1_are_errors():
         ka.training.MaskedCrossEntropy(1.0)
 
 
-def test_an_unknown_field_of_a_plan_has_a_suggestion():
-    with pytest.raises(
-        TypeError, match=r"A TrainingPlan has no `epoch`\. Did you mean epochs\? Fields: epochs, passes"
-    ):
-        ka.training.TrainingPlan(epoch=2)
-
-
 @pytest.mark.parametrize("options", [{"epochs": 1.5}, {"epochs": "3"}, {"learning_rate": "1e-3"}, {"seed": None}])
 def test_a_value_of_a_plan_of_another_type_is_an_error(options):
     with pytest.raises(TypeError, match=r"`.*` is .*; expected (an integer|a number)"):

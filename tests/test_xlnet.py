@@ -9,7 +9,8 @@ import sys
 
 import numpy as np
 import pytest
-from permuted import B, H, M, S, V, array, batch, make_model, make_rng
+from backends import array
+from permuted import B, H, M, S, V, batch, make_model, make_rng
 
 import keras_attention as ka
 from keras_attention.prediction.run_batches import compiled_function

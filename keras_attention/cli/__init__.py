@@ -18,20 +18,20 @@ from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, say, show_erro
 from keras_attention.version import __version__
 
 _COMMANDS = {
-    "quickstart": "quickstart.run",
-    "train": "cli.train",
-    "evaluate": "cli.evaluate",
-    "translate": "cli.predict",
-    "caption": "cli.predict",
-    "complete": "cli.predict",
-    "classify": "cli.predict",
-    "tag": "cli.predict",
-    "fill": "cli.predict",
-    "score": "cli.predict",
-    "import": "cli.export",
-    "export": "cli.export",
-    "check": "cli.export",
-    "presets": "cli.export",
+    "quickstart": "keras_attention.cli.quickstart",
+    "train": "keras_attention.cli.train",
+    "evaluate": "keras_attention.cli.evaluate",
+    "translate": "keras_attention.cli.predict",
+    "caption": "keras_attention.cli.predict",
+    "complete": "keras_attention.cli.predict",
+    "classify": "keras_attention.cli.predict",
+    "tag": "keras_attention.cli.predict",
+    "fill": "keras_attention.cli.predict",
+    "score": "keras_attention.cli.predict",
+    "import": "keras_attention.cli.export",
+    "export": "keras_attention.cli.export",
+    "check": "keras_attention.cli.export",
+    "presets": "keras_attention.cli.export",
 }
 
 
@@ -46,7 +46,7 @@ class _LazyGroup(click.Group):
         """Import a command and return it; None if there is no such command."""
         if name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"keras_attention.{_COMMANDS[name]}")
+        module = importlib.import_module(_COMMANDS[name])
         return getattr(module, "import_" if name == "import" else name)
 
 

@@ -1,10 +1,15 @@
-"""The base class of the layers: it propagates masks, and makes the config from the constructor's arguments."""
+"""The base classes of the layers.
+
+BaseLayer:    propagates masks, and makes the config from the constructor's arguments
+WordEncoder:  the masks and shapes of the layers that encode words from their characters
+"""
 
 from __future__ import annotations
 
 import inspect
 
 import keras
+from keras import ops
 
 from keras_attention.layers.masks import implicit_mask
 
@@ -47,3 +52,20 @@ class BaseLayer(keras.layers.Layer):
     def from_config(cls, config: dict) -> BaseLayer:
         """Return a layer made from the config that `get_config` returned."""
         return cls(**keras.saving.deserialize_keras_object(config))
+
+
+class WordEncoder:
+    """What the layers from characters of words (B, I, characters) to vectors of words (B, I, M) share.
+
+    A subclass stores M in `units`, and is a `BaseLayer` too.
+    """
+
+    units: int
+
+    def compute_mask(self, inputs, mask=None):
+        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
+        return None if mask is None else ops.any(mask, axis=-1)
+
+    def compute_output_shape(self, inputs_shape):
+        """Return the shape of the vectors of the words."""
+        return (*inputs_shape[:2], self.units)

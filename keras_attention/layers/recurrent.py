@@ -10,7 +10,7 @@ import keras
 from keras import ops
 
 from keras_attention.argument_checks import require_cell, require_positive_integers
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, WordEncoder
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask, zero_padding
 from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, layer_class, states_per_cell
@@ -144,7 +144,7 @@ class RecurrentEncoder(BaseLayer):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CharacterEncoder(BaseLayer):
+class CharacterEncoder(WordEncoder, BaseLayer):
     """Encode each word from its characters, so that words outside the vocabulary have vectors too.
 
     A bidirectional recurrent layer reads the embedded characters of a word. The vector of the word is the concatenation
@@ -199,11 +199,3 @@ class CharacterEncoder(BaseLayer):
         words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))
         _, state, *_ = self.encoder(embedded, mask=words_mask)
         return zero_padding(ops.reshape(state, (-1, shape[1], self.units)), self.compute_mask(inputs, mask))
-
-    def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
-        return None if mask is None else ops.any(mask, axis=-1)
-
-    def compute_output_shape(self, inputs_shape):
-        """Return the shape of the vectors of the words."""
-        return (*inputs_shape[:2], self.units)

@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.argument_checks import require_positive_integers
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, WordEncoder
 from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
@@ -54,7 +54,7 @@ def _shapes(character_classes, inputs, mask):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class AffixEncoder(BaseLayer):
+class AffixEncoder(WordEncoder, BaseLayer):
     """Encode each word from its prefixes, suffixes and shape, which is useful to tag words outside the vocabulary.
 
     The vector of a word is the concatenation of the embeddings of its first 1 ... n characters, of those of its last
@@ -106,6 +106,7 @@ class AffixEncoder(BaseLayer):
         check_buckets(buckets)
         self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
         self.max_affix_length, self.buckets = max_affix_length, buckets
+        self.units = 2 * max_affix_length * affix_dim + 9
         self.characters = None if characters is None else list(characters)
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
@@ -122,11 +123,3 @@ class AffixEncoder(BaseLayer):
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
         return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
-
-    def compute_mask(self, inputs, mask=None):
-        """Return the mask of the words, (B, I): True for a word with characters. None without a character mask."""
-        return None if mask is None else ops.any(mask, axis=-1)
-
-    def compute_output_shape(self, inputs_shape):
-        """Return the shape of the vectors of the words."""
-        return (*inputs_shape[:2], 2 * self.max_affix_length * self.affix_dim + 9)

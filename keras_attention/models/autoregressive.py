@@ -10,15 +10,14 @@ import keras
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
-from keras_attention.generation.decode import decode, search_inputs
+from keras_attention.generation.decode import search_inputs
 from keras_attention.outputs import Completion
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
+from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
 
 
 class AutoregressiveLM:
@@ -97,12 +96,9 @@ class AutoregressiveLM:
 
     def _length_limits(self, prompt_lengths, strategy: Strategy):
         """Return the maximum number of tokens of prompt and continuation together, (B,)."""
-        max_lengths = prompt_lengths * 0 + self.config.max_length
-        if strategy.max_new_tokens is None:
-            limits = ops.maximum(prompt_lengths + strategy.min_new_tokens + 1, max_lengths)
-        else:
-            limits = prompt_lengths + strategy.max_new_tokens
-        return ops.minimum(limits, max_lengths) if self.config.positions == "learned" else limits
+        max_length = self.config.max_length
+        limit = max_length if self.config.positions == "learned" else None
+        return limit_lengths(ops.zeros_like(prompt_lengths) + max_length, strategy, limit, prompt_lengths)
 
     def prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Split each prompt into tokens that the network reads in one call and tokens that the search forces.
@@ -137,10 +133,7 @@ class AutoregressiveLM:
             dict of `tokens` (B, N, T), the prompt without its first token and the continuation; `lengths` and
             `final_scores` (B, N), best first; `new_tokens` (B, N, T), the continuation, and its mask `is_written`.
         """
-        searched = dict(inputs)
-        prompts = {name: searched.pop(name) for name in ("token_ids", "padding_mask")}
-        strategy = suppress_special(strategy, self.tokenizer)
-        hypotheses = decode(self, prompts, strategy, end_id=special_tokens_of(self.tokenizer).end, **searched)
+        hypotheses = run_search(self, inputs, strategy, self.tokenizer)
         steps = ops.arange(ops.shape(hypotheses["tokens"])[2])
         prefix_lengths = ops.reshape(ops.sum(ops.cast(inputs["prefix_mask"], "int32"), axis=1), (-1, 1, 1))
         positions = ops.minimum(steps + prefix_lengths, ops.maximum(ops.shape(steps)[0] - 1, 0))

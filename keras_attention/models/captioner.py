@@ -14,10 +14,9 @@ from keras import ops
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
-from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.decode import best_hypotheses, search_inputs
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
@@ -38,7 +37,7 @@ from keras_attention.prediction.run_batches import (
     predict_outputs,
     run_batches,
 )
-from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
+from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -360,8 +359,8 @@ class Captioner(Task):
                 that cannot be read; and `seeds` (B,) int.
             strategy: the search strategy.
         """
-        limit = min(strategy.max_new_tokens or self.config.max_length, self.config.max_length)
-        limits = ops.zeros_like(inputs["seeds"]) + limit
+        max_length = self.config.max_length
+        limits = limit_lengths(ops.zeros_like(inputs["seeds"]) + max_length, strategy, max_length)
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
         search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
         return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
@@ -373,12 +372,7 @@ class Captioner(Task):
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
             for images that cannot be read; and, with attention, `attention` (B, T, rows, columns) of the best caption.
         """
-        special, searched = special_tokens_of(self.tokenizer), dict(inputs)
-        encoder_inputs = {name: searched.pop(name) for name in ("images", "regions") if name in searched}
-        valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        strategy = suppress_special(strategy, self.tokenizer)
-        hypotheses = decode(self, encoder_inputs, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = best_hypotheses(hypotheses, valid)
+        computed = best_hypotheses(run_search(self, inputs, strategy, self.tokenizer), inputs["valid"])
         if "attention" in computed:
             grid = (*ops.shape(computed["attention"])[:2], self.image_encoder.rows, self.image_encoder.columns)
             computed["attention"] = ops.reshape(computed["attention"], grid)

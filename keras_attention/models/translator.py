@@ -10,11 +10,11 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.special_tokens import special_tokens_of, vocabulary
+from keras_attention.data.special_tokens import vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
-from keras_attention.generation.decode import best_hypotheses, decode, search_inputs
+from keras_attention.generation.decode import best_hypotheses, search_inputs
 from keras_attention.layers import OutputBias
 from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
@@ -26,7 +26,7 @@ from keras_attention.outputs import Translation
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, stop_inputs, suppress_special
+from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -148,12 +148,9 @@ class Translator(Task):
 
     def _length_limits(self, source_lengths, strategy: Strategy):
         """Return the maximum number of tokens of each translation, (B,): `max_new_tokens`, or 2 S + 8 by default."""
-        if strategy.max_new_tokens is not None:
-            limits = source_lengths * 0 + strategy.max_new_tokens
-        else:
-            default = ops.minimum(source_lengths * 2 + 8, self.config.max_length)
-            limits = ops.maximum(default, strategy.min_new_tokens + 1)
-        return ops.minimum(limits, self.config.max_length) if self.config.positions == "learned" else limits
+        max_length = self.config.max_length
+        default = ops.minimum(source_lengths * 2 + 8, max_length)
+        return limit_lengths(default, strategy, max_length if self.config.positions == "learned" else None)
 
     def translate(
         self,
@@ -236,14 +233,9 @@ class Translator(Task):
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
             for empty texts; and, with attention, `attention` (B, T, S) of the best translation.
         """
-        special, searched = special_tokens_of(self.target_tokenizer), dict(inputs)
-        sources = {name: searched.pop(name) for name in ("source_ids", "source_mask")}
-        valid, start_ids = searched.pop("valid"), ops.zeros_like(searched["limits"]) + special.start
-        strategy = suppress_special(strategy, self.target_tokenizer)
-        hypotheses = decode(self, sources, strategy, start_ids=start_ids, end_id=special.end, **searched)
-        computed = best_hypotheses(hypotheses, valid)
+        computed = best_hypotheses(run_search(self, inputs, strategy, self.target_tokenizer), inputs["valid"])
         if strategy.replace_unknown:
-            computed["attended"] = self._attended_words(computed, sources["source_mask"])
+            computed["attended"] = self._attended_words(computed, inputs["source_mask"])
         return computed
 
     def _attended_words(self, computed: dict, source_mask):

@@ -1,4 +1,4 @@
-"""The strategy of a search, the tokens that it never generates, and its stop strings."""
+"""A search with a model: its strategy, the tokens that it never generates, its stop strings and its length limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from keras import ops
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
+from keras_attention.generation.decode import decode
 from keras_attention.generation.option_types import replace_options
+
+_SEARCH_INPUTS = ("start_ids", "limits", "prefix_ids", "prefix_mask", "seeds", "stop_table")  # arguments of `decode`
 
 
 def check_strategy(strategy: Any, default: type) -> Any:
@@ -48,3 +51,45 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
 def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
     """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
     return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
+
+
+def limit_lengths(default, strategy: Strategy, max_length: int | None, prompt_lengths=0):
+    """Return the maximum number of tokens of each text, (B,).
+
+    Args:
+        default: (B,) int, the limits without `max_new_tokens`; `min_new_tokens` may increase them.
+        strategy: the search strategy.
+        max_length: the number of tokens that the model can read; None if it has no limit.
+        prompt_lengths: (B,) int, the number of tokens of each prompt, which the limits count too.
+
+    Example:
+        >>> strategy, prompt_lengths = ka.Greedy(max_new_tokens=4), np.array([2, 5])
+        >>> limits = limit_lengths(np.array([7, 7]), strategy, max_length=7, prompt_lengths=prompt_lengths)
+        >>> keras.ops.convert_to_numpy(limits).tolist()
+        [6, 7]
+    """
+    if strategy.max_new_tokens is None:
+        limits = ops.maximum(default, prompt_lengths + strategy.min_new_tokens + 1)
+    else:
+        limits = ops.zeros_like(default) + prompt_lengths + strategy.max_new_tokens
+    return limits if max_length is None else ops.minimum(limits, max_length)
+
+
+def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> dict:
+    """Search for the best texts of a model, which contain no special tokens.
+
+    Args:
+        model: see `decode`.
+        inputs: dict of arguments of `decode` and of tensors for `model.start`. Without `start_ids`, a text begins after
+            the start token.
+        strategy: the search strategy.
+        tokenizer: the tokenizer of the texts.
+
+    Returns:
+        the results of `decode`.
+    """
+    special = special_tokens_of(tokenizer)
+    searched = {name: inputs[name] for name in _SEARCH_INPUTS if name in inputs}
+    searched.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
+    encoder_inputs = {name: value for name, value in inputs.items() if name not in searched}
+    return decode(model, encoder_inputs, suppress_special(strategy, tokenizer), end_id=special.end, **searched)

@@ -1,4 +1,4 @@
-"""The built-in phrases and scenes, and the command `keras-attention quickstart`."""
+"""The built-in phrases and scenes."""
 
 from keras_attention.quickstart.phrases import EXAMPLE_PHRASE, phrase_pairs
 from keras_attention.quickstart.scenes import Scene, SceneObject, captioned_scenes, described_object, right_captions

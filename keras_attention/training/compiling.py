@@ -80,13 +80,11 @@ def make_optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int)
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
     accumulation = plan.gradient_accumulation if plan.gradient_accumulation > 1 else None
-    optimizer = adam(
+    return adam(
         rate,
         plan.clip_norm,
         gradient_accumulation_steps=accumulation,
         rate_factors=None if plan.layer_decay == 1.0 else layer_factors(model, plan.layer_decay),
         weight_decay=plan.weight_decay or None,
+        no_decay=("bias", "gamma", "beta"),
     )
-    if plan.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    return optimizer

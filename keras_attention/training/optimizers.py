@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
@@ -81,6 +81,7 @@ class Adam(keras.optimizers.Adam):
         learning_rate: a number or a schedule.
         rate_factors: dict of paths of variables to factors of their learning rate, from `layer_factors`; the factor of
             other variables is 1. The weight decay of a variable is multiplied by its learning rate.
+        no_decay: variables whose path contains one of these strings have no weight decay.
         **kwargs: the other arguments of `keras.optimizers.Adam`.
 
     Example:
@@ -90,9 +91,17 @@ class Adam(keras.optimizers.Adam):
     Reference: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980.
     """
 
-    def __init__(self, learning_rate=1e-3, rate_factors: Mapping[str, float] | None = None, **kwargs) -> None:
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        rate_factors: Mapping[str, float] | None = None,
+        no_decay: Sequence[str] = (),
+        **kwargs,
+    ) -> None:
         super().__init__(learning_rate, **kwargs)
-        self.rate_factors = dict(rate_factors or {})
+        self.rate_factors, self.no_decay = dict(rate_factors or {}), list(no_decay)
+        if self.no_decay:
+            self.exclude_from_weight_decay(var_names=self.no_decay)
 
     def build(self, variables) -> None:
         """Create the moments; store for each variable the factor of its learning rate and whether it decays."""
@@ -133,4 +142,4 @@ class Adam(keras.optimizers.Adam):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "rate_factors": self.rate_factors}
+        return {**super().get_config(), "rate_factors": self.rate_factors, "no_decay": self.no_decay}

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from keras_attention.argument_checks import (
-    did_you_mean,
     require,
     require_fraction,
     require_less_than_one,
@@ -105,15 +104,6 @@ class TrainingPlan:
     patience: int = 10
     average_checkpoints: int = 1
     seed: int = 0
-
-    def __new__(cls, *args: Any, **fields: Any) -> TrainingPlan:
-        """Make a plan; name the most similar field if there is none of a name."""
-        names = [field.name for field in dataclasses.fields(cls)]
-        if unknown := [name for name in fields if name not in names]:
-            raise TypeError(
-                f"A TrainingPlan has no `{unknown[0]}`.{did_you_mean(unknown[0], names)} Fields: {', '.join(names)}."
-            )
-        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

@@ -72,7 +72,7 @@ def from_examples(
         a model of this task.
 
     Raises:
-        TypeError: `examples` are not those of the task.
+        TypeError: `examples` are not those of the task, or `unlabelled_texts` is not a list of strings.
         ValueError: the preset, a field or the kind is unknown, there are too few texts for the vocabulary, or the
             model cannot read `unlabelled_texts`.
 
@@ -91,7 +91,7 @@ def from_examples(
     derived_size = overrides.pop("vocabulary_size")
     options = {"vocabulary_size": vocabulary_size or derived_size, "lowercase": lowercase}
     if unlabelled_texts:
-        _check_unlabelled(task_class, config)
+        _check_unlabelled(unlabelled_texts, task_class, config)
         options["unlabelled_texts"] = unlabelled_texts
         if kind == "words" and not vocabulary_size:
             options["vocabulary_size"] = _UNLABELLED_WORDS
@@ -103,8 +103,10 @@ def from_examples(
     return model
 
 
-def _check_unlabelled(task_class: type, config: Any) -> None:
-    """Raise ValueError unless the embeddings of the network can start with `token_vectors`."""
+def _check_unlabelled(texts: Any, task_class: type, config: Any) -> None:
+    """Raise an error unless these are strings, and the embeddings of the network can start with `token_vectors`."""
+    if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"`unlabelled_texts` is {texts!r:.80}; expected a list of strings.")
     if task_class.spec.predict_method != "tag" or not isinstance(config, RecurrentConfig):
         raise ValueError(
             "`unlabelled_texts` needs a recurrent TextTagger, such as the preset rnn_tagger; received a "
