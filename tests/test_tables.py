@@ -2,7 +2,7 @@
 
 import pytest
 
-from keras_attention.data import DataError, read_labelled, read_pairs, read_texts
+from keras_attention.data import DataError, DataWarning, read_labelled, read_pairs, read_texts
 
 TABLES = {  # a table -> its rows of texts and labels
     "header.tsv": ("sentence\tlabel\na fine film\t1\n", [("a fine film", "1")]),
@@ -58,7 +58,7 @@ HEADERS = {  # a first row, the cells of the other rows -> whether the first row
     "a label in German": (read_labelled, "Satz;Kategorie", SENTENCES, LABELS, True),
     "stars": (read_labelled, "texto;valoración", SENTENCES, STARS, True),
     "one label for each star": (read_labelled, "texte;note", SENTENCES, NUMBERS, True),
-    "languages": (read_pairs, "Englisch;Deutsch", SENTENCES, SENTENCES, True),
+    "Japanese and Chinese": (read_pairs, "私は学生です;我是学生", SENTENCES, SENTENCES, False),
     "a known label": (read_labelled, "Satz;gut", SENTENCES, LABELS, False),
     "a rare label": (read_labelled, "Satz;neutral", SENTENCES, [*LABELS[:11], "egal"], False),
     "a rare number": (read_labelled, "Satz;6,5", SENTENCES, NUMBERS, False),
@@ -70,19 +70,55 @@ HEADERS = {  # a first row, the cells of the other rows -> whether the first row
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_header_with_unknown_names_is_not_an_example(write, name):
+def test_a_header_with_unknown_names_is_not_an_example(write, name, recwarn):
     read, first, *cells, is_header = HEADERS[name]
     path = write("x.csv", "\n".join([first, *map(";".join, zip(*cells, strict=True))]))
     if not is_header:
         assert str(read(path)[0][0]) == first.split(";")[0]
+        assert not len(recwarn)
         return
-    roles = {read_labelled: ("text", "label"), read_pairs: ("source", "target")}
-    columns = dict(zip(roles[read], first.split(";"), strict=True))
+    columns = dict(zip(("text", "label"), first.split(";"), strict=True))
     shown = ",".join(map("=".join, columns.items()))
     with pytest.raises(DataError, match=f"line 1: .* may be a header.* `columns` to {shown}; if .* to .*=1,.*=2"):
         read(path)
     by_number = read(path, columns=dict(zip(columns, "12", strict=True)))
     assert len(by_number) == len(read(path, columns=columns)) + 1
+
+
+def test_a_first_row_with_an_expected_label_is_an_example(write):
+    rows = [("what a strange film", "ambiguous"), *zip(SENTENCES, LABELS, strict=True)]
+    path = write("x.tsv", "\n".join(map("\t".join, rows)))
+    assert read_labelled(path, labels=["ambiguous", "gut", "schlecht"]) == rows
+    with pytest.raises(DataError, match="line 1: 'what a strange film, ambiguous' may be a header"):
+        read_labelled(path, labels=["gut", "schlecht"])
+
+
+def test_a_first_row_without_agreement_is_no_header(write):
+    rows = [("what a strange film", "-"), *zip(SENTENCES, LABELS, strict=True)]
+    with pytest.warns(UserWarning, match="skipped 1 row with the label -, .* line 1"):
+        assert read_labelled(write("x.tsv", "\n".join(map("\t".join, rows)))) == rows[1:]
+
+
+@pytest.mark.parametrize("first", [("Englisch", "Deutsch"), ("hello", "hola")])
+def test_a_first_pair_that_may_be_a_header_is_read_with_a_warning(write, first):
+    rows = [first, *zip(SENTENCES, SENTENCES, strict=True)]
+    message = f"line 1: .* may be a header.* to source={first[0]},target={first[1]}; .* It is read as an example"
+    with pytest.warns(DataWarning, match=message):
+        assert read_pairs(write("x.tsv", "\n".join(map("\t".join, rows)))) == rows
+
+
+def test_a_title_of_texts_is_an_example(write, recwarn):
+    assert read_texts(write("x.tsv", "\n".join(["Introduction", *SENTENCES]))) == ["Introduction", *SENTENCES]
+    assert not len(recwarn)
+
+
+@pytest.mark.parametrize("first", ["Satz, kurz\tKategorie=x", "\tKategorie", "Satz\tsatz"])
+def test_a_header_that_columns_cannot_name_is_to_be_renamed(write, first):
+    rows = [*map("\t".join, zip(SENTENCES, LABELS, strict=True))]
+    message = "If it is, rename its columns to text, label; if it is an example, set `columns` to text=1,label=2"
+    with pytest.raises(DataError, match=message):
+        read_labelled(write("x.tsv", "\n".join([first, *rows])))
+    assert len(read_labelled(write("x.tsv", "\n".join(["text\tlabel", *rows])))) == 12
 
 
 QQP = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n0\t1\t2\tWhy?\tHow?\t0\n"

@@ -53,6 +53,11 @@ ENTITIES = [[("EU", "B-ORG"), ("rejects", "O"), ("German", "S-MISC")], [("Peter"
         ("10 000\tNUM\n", {}, [[("10\u00a0000", "NUM")]]),
         (GERMEVAL, {"tag_column": 3}, [[("Rom", "B-LOC"), ("ist", "O")], [("Da", "O")]]),
         ("1 CD O\n2 CD O\n\n4 CD O\n", {}, [[("1", "O"), ("2", "O")], [("4", "O")]]),
+        ("nr wort tag\n1 we PRON\n2 eat VERB\n", {}, [[("we", "PRON"), ("eat", "VERB")]]),  # a header
+        ("0 we PRON\n1 eat VERB\n\n0 go VERB\n", {}, [[("we", "PRON"), ("eat", "VERB")], [("go", "VERB")]]),
+        ("1 we PRON\n2 eat VERB\n\n3 go VERB\n", {}, [[("we", "PRON"), ("eat", "VERB")], [("go", "VERB")]]),
+        ("1 di ADP\n2-3 del _\n2 de ADP\n3 el DET\n", {}, [[("di", "ADP"), ("de", "ADP"), ("el", "DET")]]),
+        ("chapter NN O\n1 CD O\n", {}, [[("chapter", "O"), ("1", "O")]]),
         (CONLLU, {"tag_column": 3}, [[("We", "we"), ("do", "do"), ("n't", "not")], [("Go", "go")]]),
     ],
 )  # fmt: skip

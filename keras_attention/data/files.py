@@ -98,7 +98,7 @@ def read_labelled(
         [('fine film', '1')]
     """
     rows = []
-    for number, row in _columns_of(path, LABELLED, columns):
+    for number, row in _columns_of(path, LABELLED, columns, labels):
         text = (row["text"], row["text_pair"]) if "text_pair" in row else row["text"]
         rows.append((number, (text, row["label"].strip())))
     rows = _without_empty(rows, path, lambda row: any(map(str.strip, as_tuple(row[0]))), "no text")
@@ -153,13 +153,15 @@ def has_records(path: PathLike) -> bool:
     return str(path).startswith("tfds:") or file_suffix(path) in (".tsv", ".csv", ".json", *JSON_LINES)
 
 
-def _columns_of(path: PathLike, layouts: Sequence[Layout], columns: Columns | None) -> list[tuple[int, dict[str, str]]]:
+def _columns_of(
+    path: PathLike, layouts: Sequence[Layout], columns: Columns | None, labels: Sequence[str] | None = None
+) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and role -> string of each row."""
     if str(path).startswith("tfds:"):
         from keras_attention.data.tfds import read_columns
 
         return list(enumerate(read_columns(str(path), layouts, columns), 1))
-    rows = read_rows(path, layouts, columns)
+    rows = read_rows(path, layouts, columns, labels)
     return [(n, {role: _string(value, f"{path}, line {n}") for role, value in row.items()}) for n, row in rows]
 
 
@@ -184,7 +186,7 @@ def read_tagged(
         path: a file with one word per line and an empty line after each sentence. Columns are separated by tabs or, if
             there are no tabs, by spaces. Files of CoNLL-2003 have four columns: word, part of speech, chunk, entity.
         tag_column: number of the tag's column, from 1. By default it is 4 (UPOS) for CoNLL-U, else the last one. The
-            word is in column 2 if column 1 has its number in the sentence, as in CoNLL-U, else in column 1.
+            word is in column 2 if column 1 has its number in the sentence or file, as in CoNLL-U, else in column 1.
         labels: the tags that are expected; None for any.
 
     Returns:
@@ -215,8 +217,9 @@ def read_tagged(
     if not any(cells for _, cells in rows):
         return _require_examples([], path)
     number, first = next((number, cells) for number, cells in rows if cells)
-    word, tag = _tag_columns(first, tag_column, f"{path}, line {number}", _are_numbered(rows))
-    if _is_header([cells for _, cells in rows if cells], word, tag):
+    numbered = _are_numbered(rows)
+    word, tag = _tag_columns(first, tag_column, f"{path}, line {number}", numbered)
+    if (numbered and not first[0][:1].isdecimal()) or _is_header([cells for _, cells in rows if cells], word, tag):
         _LOG.info("%s: line %d is a header; word = %r, tag = %r.", path, number, first[word], first[tag])
         rows = [row for row in rows if row[0] != number]
     sentences: list[list[tuple[str, str]]] = [[]]
@@ -260,13 +263,23 @@ def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _are_numbered(rows: Sequence[tuple[int, list[str]]]) -> bool:
-    """Return whether the first of three or more columns is the number of each word in its sentence, as in GermEval."""
-    position = 0
+    """Return whether the first of three or more columns numbers the words, in each sentence or through the whole file.
+
+    Numbers begin at 0 or 1. A header, whose tag no other row has, ranges of words and empty nodes have no number.
+    """
+    used = [cells for _, cells in rows if cells]
+    if any(len(cells) < 3 for cells in used):
+        return False
+    has_header = not used[0][0].isdecimal() and used[0][-1] not in [cells[-1] for cells in used[1:]]
+    start, expected = "", {"0", "1"}
     for _, cells in rows:
-        position = position + 1 if cells else 0
-        if cells and (len(cells) < 3 or cells[0] != str(position)):
-            return False
-    return True
+        if not cells:
+            expected |= {start or "1"}
+        elif not (has_header and cells is used[0]) and not re.fullmatch(r"\d+[-.]\d+", cells[0]):
+            if cells[0] not in expected:
+                return False
+            start, expected = start or cells[0], {str(int(cells[0]) + 1)}
+    return start != ""
 
 
 def _tag_columns(first: Sequence[str], tag_column: int | None, where: str, numbered: bool) -> tuple[int, int]:

@@ -7,17 +7,21 @@ import re
 from collections.abc import Mapping, Sequence
 
 _MIN_ROWS = 10  # with fewer other rows, a label or a word that occurs once says little
+_UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff"  # Thai to Burmese, Khmer, Kana, Han
 _MAX_NAME = 40  # characters of a column's name
 
 
-def looks_like_header(rows: Sequence[Mapping[str, str]]) -> bool:
+def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] = ()) -> bool:
     """Return whether the first row of a table names its columns, as `Satz, Kategorie` does.
 
-    Its cells are short. In a table of labels, no other row has its label, and the other labels are numbers or occur
-    several times. In another table, each cell of the first row is one word, and in each other row a cell has several.
+    Its cells are short. In a table of labels, its label is unknown: no other row has it, and it is neither an expected
+    label nor `-`, which means no agreement. The other labels are numbers or occur several times. In another table of
+    two columns, each cell of the first row is one word, and in each other row a cell has several. Text in a script
+    without spaces is no word.
 
     Args:
         rows: role of a column -> cell, for each row.
+        labels: the labels that are expected, if they are known.
 
     Example:
         >>> rows = [{"source": f"we see {n}", "target": f"vemos {n}"} for n in range(10)]
@@ -27,15 +31,17 @@ def looks_like_header(rows: Sequence[Mapping[str, str]]) -> bool:
     if len(rows) <= _MIN_ROWS or max(map(len, rows[0].values())) > _MAX_NAME:
         return False
     if "label" not in rows[0]:
-        return _is_name(rows[0]) and not any(map(_is_name, rows[1:]))
+        return len(rows[0]) > 1 and _is_name(rows[0]) and not any(map(_is_name, rows[1:]))
     first, *others = [row.get("label", "").strip() for row in rows]
     counts = collections.Counter(others)
     numbers = not _is_number(first) and all(map(_is_number, counts))
-    return bool(first) and first not in counts and (numbers or min(counts.values()) > 1)
+    known = first in counts or first in labels or first in ("", "-")
+    return not known and (numbers or min(counts.values()) > 1)
 
 
 def _is_name(row: Mapping[str, str]) -> bool:
-    return all(re.fullmatch(r"[^\W\d][\w-]*", cell.strip()) for cell in row.values())
+    cells = [cell.strip() for cell in row.values()]
+    return all(re.fullmatch(r"[^\W\d][\w-]*", cell) and not re.search(f"[{_UNSPACED}]", cell) for cell in cells)
 
 
 def _is_number(text: str) -> bool:

@@ -23,7 +23,7 @@ from keras_attention.data.columns import (
     rename_columns,
 )
 from keras_attention.data.headers import looks_like_header
-from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
+from keras_attention.data.lines import DataError, DataWarning, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.separated_values import read_cells
 
 JSON_LINES = (".jsonl", ".ndjson")
@@ -32,7 +32,10 @@ _LOG = logging.getLogger(__name__)
 
 
 def read_rows(
-    path: PathLike, layouts: Sequence[Layout], columns: Mapping[str, str] | None = None
+    path: PathLike,
+    layouts: Sequence[Layout],
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
 ) -> list[tuple[int, dict[str, Any]]]:
     """Read the rows of a TSV, CSV or JSONL file.
 
@@ -46,6 +49,7 @@ def read_rows(
             Another name: as `.tsv` if the first line has a tab, else as `.csv`.
         layouts: the possible roles of columns, and their names.
         columns: role -> name of its column, or its number, from 1, in a table without a header.
+        labels: the labels that are expected; a first row with one of them is an example. None for any.
 
     Returns:
         Rows: the line number, and role -> value, a string or, in JSON lines, any value that is not null.
@@ -69,7 +73,7 @@ def read_rows(
             f"{path} is JSON; expected one object a line, in a .jsonl file. Convert it with: jq -c '.[]' {path}; or "
             "let its name end in .jsonl, if it has one object a line."
         )
-    return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts))
+    return list(_rows_of_jsonl(path, layouts) if suffix in JSON_LINES else _rows_of_table(path, layouts, labels or ()))
 
 
 # JSON lines
@@ -115,7 +119,9 @@ def parse_json(text: str, path: PathLike, line: int = 1) -> Any:
 # Tables with separators
 
 
-def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, dict[str, str]]]:
+def _rows_of_table(
+    path: PathLike, layouts: Sequence[Layout], labels: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
     rows = list(read_cells(path, layouts))
     if not rows:
         return
@@ -130,18 +136,20 @@ def _rows_of_table(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:
-        indices = _numbered_columns(rows, layouts, f"{path}, line {number}")
+        indices = _numbered_columns(rows, layouts, labels, f"{path}, line {number}")
         numbered = ", ".join(f"{role} = column {index + 1}" for role, index in indices.items())
         _LOG.info("%s: no header, line %d is an example; %s. `columns` names the columns.", path, number, numbered)
     for number, cells in _check_widths(rows, first, path):
         yield number, {role: cells[index] for role, index in indices.items()}
 
 
-def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[Layout], where: str) -> dict[str, int]:
+def _numbered_columns(
+    rows: Sequence[tuple[int, list[str]]], layouts: Sequence[Layout], labels: Sequence[str], where: str
+) -> dict[str, int]:
     """Return role -> index of its column in a table without a header.
 
     Raises:
-        DataError: the first line is or may be a header with unknown names, or has another number of columns.
+        DataError: the first line is a header with unknown names, or has another number of columns.
     """
     layout, first = layouts[-1], rows[0][1]
     numbers = {role: names[0] for role, names in layout.items() if names[0].isdigit()}
@@ -156,12 +164,18 @@ def _numbered_columns(rows: Sequence[tuple[int, list[str]]], layouts: Sequence[L
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
             f"or {counted(len(layout), 'column')} without a header."
         )
-    if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows]):
-        by_name, by_number = (as_option(layout, values) for values in (map(str.strip, first), itertools.count(1)))
-        raise DataError(
+    if looks_like_header([dict(zip(layout, row, strict=False)) for _, row in rows], labels):
+        names = [name.strip() for name in first]
+        as_names = f"set `columns` to {as_option(layout, names)}"
+        if "" in names or "," in "".join(names) or len({*map(plain_name, names)}) < len(names):
+            as_names = f"rename its columns to {', '.join(layout)}"
+        problem = (
             f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
-            f"set `columns` to {by_name}; if it is an example, to {by_number}."
+            f"{as_names}; if it is an example, set `columns` to {as_option(layout, itertools.count(1))}."
         )
+        if "label" in layout:  # of a label, a model would learn a class that does not exist
+            raise DataError(problem)
+        warnings.warn(f"{problem} It is read as an example.", DataWarning)
     return {role: index for index, role in enumerate(layout)}
 
 
