@@ -84,8 +84,8 @@ def evaluate(
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    A signature says how the metrics were computed, such as per:word for an accuracy of words. A translator or captioner
-    uses greedy search; with --num-beams it uses beam search. The search of an export was set when it was exported.
+    The line `signature` says how the metrics were computed, such as per:word for an accuracy of words. A translator or
+    captioner uses greedy search; with --num-beams it uses beam search. An export has its own search.
     """
     files = (*files, captions) if captions else files
     if not files:

@@ -88,7 +88,7 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The search is greedy; with --num-beams it is beam search. The search of an export was set when it was exported. With
+    The search is greedy; with --num-beams it is beam search. An export has its own search. With
     --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores,
     it is SCORE<tab>TRANSLATION for each of them.
     """
@@ -134,8 +134,8 @@ def caption(
     """Caption each of IMAGES with MODEL.
 
     MODEL is a .keras file or the directory of an export. IMAGES are files; without them, or with -, their names are
-    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. The search of an
-    export was set when it was exported. The output line of an image that cannot be read is empty, and a message is
+    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. An export has
+    its own search. The output line of an image that cannot be read is empty, and a message is
     written to standard error; the exit code is then 1.
     """
     loaded = load_for("caption", model)
@@ -239,8 +239,8 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The next tokens are sampled; with --num-beams, they are found by beam search. The search of an export was set when
-    it was exported. A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
+    The next tokens are sampled; with --num-beams, they are found by beam search. An export has its own search.
+    A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
     texts, best first, separated by tabs; with --scores, it is SCORE<tab>TEXT for each of them, separated by tabs.
     """
     loaded = load_for("complete", model)

@@ -55,7 +55,7 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in a format of --train, with which the best epoch is selected; --valid none turns "
+        help="validation file in a format of --train, which selects the best epoch; --valid none turns "
         "validation off.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
@@ -88,7 +88,7 @@ _DATA = [
         type=click.IntRange(1),
         tasks=_CAPTIONER,
         help="number of captions of the same image in a batch; the image is encoded once for all of them.  [default: "
-        "1 with a region cache; without one, the most frequent number of captions of an image]",
+        "1 with a region cache; without one, the number of captions that most images have]",
     ),
     _image(
         "--augment",
@@ -146,8 +146,8 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="text without tags, one text per line, with spaces between words; its word statistics give the initial "
-        "embeddings. Repeatable.",
+        help="text without tags, one text per line, with spaces between words; words with the same neighbours in it "
+        "start with similar embeddings. Repeatable.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(

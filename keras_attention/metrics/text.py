@@ -66,7 +66,8 @@ def evaluate_texts(
 
     groups = [[group] if isinstance(group, str) else group for group in references]
     if not all(groups):
-        raise ValueError(f"Line {[bool(group) for group in groups].index(False) + 1} has no reference; expected one.")
+        line = [bool(group) for group in groups].index(False) + 1
+        raise ValueError(f"Line {line} has no reference; expected one. Add it, or remove the line from both files.")
     tokenizer = tokenizer or bleu_tokenizer([text for group in groups for text in group])
     # `force`: no message for each score of texts that end in " ."; captions of public data sets do.
     bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer, force=True), CHRF(lowercase=lowercase)

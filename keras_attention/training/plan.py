@@ -65,8 +65,8 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay: a block has this factor times the learning rate of the next block,
-            such as 0.9; 1 = off.
+        layer_decay: layer-wise learning-rate decay: the learning rate of each block is this number times that of the
+            next block, such as 0.9; 1 = off.
         gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
@@ -74,8 +74,8 @@ class TrainingPlan:
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
         patience: stop after this many epochs without improvement. An epoch is an improvement if its metric is better
             than that of the best epoch, or equal with a lower loss.
-        average_checkpoints: average the weights of the last epochs, this number of them; keep the average only if its
-            metric is better than that of the best epoch; 1 = off.
+        average_checkpoints: number of last epochs whose weights are averaged; the average is kept only if its metric is
+            better than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
