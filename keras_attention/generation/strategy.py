@@ -36,7 +36,7 @@ class Strategy:
         suppress_tokens: token ids that are never generated.
         replace_unknown: replace each unknown token by the source word with the highest attention score.
         stop: stop at one of these strings; the output does not include it.
-        num_return_sequences: number of outputs per input (n-best list), without duplicates, N.
+        num_return_sequences: number of outputs per input (n-best list), N; fewer if several have the same text.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
