@@ -55,9 +55,9 @@ class BaseLayer(keras.layers.Layer):
 
 
 class WordEncoder:
-    """What the layers from characters of words (B, I, characters) to vectors of words (B, I, M) share.
+    """Base of a layer from the characters of words (B, I, characters) to vectors of words (B, I, M).
 
-    A subclass stores M in `units`, and is a `BaseLayer` too.
+    A subclass is a `BaseLayer` too, and stores M in `units`.
     """
 
     units: int
