@@ -133,8 +133,8 @@ class RecurrentConfig:
         minimums |= {"max_length": 2, "hash_buckets": 0, **_vocabulary_sizes(self)}
         _require_range(self, minimums, ("dropout",))
         require_cell(self.cell)
-        expected = f"None or one of {', '.join(self.attentions)}"
-        require(self.attention in (None, *self.attentions), "attention", self.attention, expected)
+        if self.attention is not None:
+            require_one_of("attention", self.attention, self.attentions, ", or None")
 
 
 @dataclasses.dataclass(frozen=True)

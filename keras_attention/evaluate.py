@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from keras_attention.argument_checks import one_of
+
 
 def evaluate(
     model: Any, examples: Sequence, strategy: Any = None, *, batch_size: int = 64, **options: Any
@@ -84,6 +86,8 @@ def task_of(model: Any) -> type:
     found = [task for task in TASKS if task.spec.predict_method == method]
     task = next((task for task in found if task.__name__ == name), found[0] if found else None)
     if task is None:
-        names = ", ".join(task.__name__ for task in TASKS)
-        raise TypeError(f"`model` is a {type(model).__name__} without a task; expected one of {names}, or an export.")
+        names = one_of(task.__name__ for task in TASKS)
+        raise TypeError(
+            f"`model` is a {type(model).__name__}; expected {names}, or an export. Load it with `keras_attention.load`."
+        )
     return task

@@ -62,7 +62,7 @@ def _load_directory(path: pathlib.Path) -> Any:
 
         return from_huggingface(path)
     if (path / "model.keras").is_file():
-        raise ValueError(f"{path} is the directory of a training run; its model is {path / 'model.keras'}.")
+        raise ValueError(f"{path} is the directory of a training run; expected its model, {path / 'model.keras'}.")
     versions = sorted((child for child in path.iterdir() if (child / "saved_model.pb").exists()), key=str)
     hint = f" Its versions are {', '.join(map(str, versions))}." if versions else ""
     raise ValueError(

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 from collections.abc import Iterable
 
-from keras_attention.argument_checks import did_you_mean
+from keras_attention.argument_checks import did_you_mean, one_of
 from keras_attention.config import (
     RecurrentCaptionerConfig,
     RecurrentConfig,
@@ -194,8 +194,9 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
     usable_tasks = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
     usable_names = [key for key, row in PRESETS.items() if row.task in usable_tasks]
     if name not in PRESETS:
-        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4) or usable_names
-        raise ValueError(f"There is no preset {name!r}. Did you mean {' or '.join(similar)}?")
+        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
+        fix = f" Did you mean {' or '.join(similar)}?" if similar else ""
+        raise ValueError(f"There is no preset {name!r}; expected {one_of(usable_names)}.{fix}")
     row = PRESETS[name]
     if row.task not in usable_tasks:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import one_of
 from keras_attention.fonts import draw_with_fonts, is_right_to_left
 from keras_attention.outputs import Caption, Translation
 from keras_attention.storage import local_path
@@ -301,7 +302,7 @@ def check_figure_path(path: PathLike) -> None:
 
     path, formats = local_path(path), FigureCanvasBase.get_supported_filetypes()
     if path.suffix[1:].lower() not in formats:
-        raise ValueError(f"{path} does not have the suffix of a figure; expected one of {', '.join(sorted(formats))}.")
+        raise ValueError(f"The suffix of {path} is not that of a figure; expected {one_of(sorted(formats))}.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no directory {path.parent} to write {path.name} into; create it first.")
 

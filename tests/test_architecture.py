@@ -1,6 +1,7 @@
 """The package's structure: allowed imports, allowed calls of softmax, and the cost of an import."""
 
 import ast
+import itertools
 import os
 import pathlib
 import re
@@ -33,23 +34,23 @@ ALLOWED = {
     "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
     "task_specs": {"generation", "outputs"},
     "prediction": {"prediction", "argument_checks", "config", "data", "generation", "outputs"},
-    "serving": {"serving", "choices", "data", "generation", "keras_patches", "layers.decoding.merged_dense"}
-    | {"prediction", "storage", "task_specs", "version"},
-    "metrics": {"metrics", "data", "layers.masks"},
+    "serving": {"serving", "argument_checks", "choices", "data", "generation", "keras_patches", "prediction"}
+    | {"layers.decoding.merged_dense", "storage", "task_specs", "version"},
+    "metrics": {"metrics", "argument_checks", "data", "layers.masks"},
     "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
     | {"argument_checks", "data_size"},
     "models": {"models", "argument_checks", "config", "data", "data_size", "defaults", "generation", "keras_patches"}
     | {"layers", "metrics", "outputs", "prediction", "presets", "serving", "storage", "task_specs", "training"},
-    "weights": {"weights", "config", "models", "data", "storage"},
+    "weights": {"weights", "argument_checks", "config", "models", "data", "storage"},
     "loading": {"serving", "storage", "weights", "keras_patches"},
-    "evaluate": {"models"},
+    "evaluate": {"argument_checks", "models"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
-    "visualize": {"fonts", "data.special_tokens", "outputs", "storage"},
+    "visualize": {"argument_checks", "fonts", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
-    "quickstart": {"quickstart", "data.tfds"},
-    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size", "defaults"}
-    | {"training.progress", "presets", "registered", "task_specs", "version"}
+    "quickstart": {"quickstart", "argument_checks", "data.tfds"},
+    "cli": {"cli", "argument_checks", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size"}
+    | {"defaults", "training.progress", "presets", "registered", "task_specs", "version"}
     | PUBLIC,
 }
 # In models/, a directory imports these directories. The files directly in models/ import all of them.
@@ -210,6 +211,18 @@ def test_softmax_is_called_only_in_allowed_modules():
         if names & {"softmax", "log_softmax"} and not name.startswith(SOFTMAX_HOMES):
             wrong.append(name)
     assert not wrong
+
+
+def test_lists_of_expected_values_are_written_by_argument_checks():
+    """No f-string writes "one of {...}"; errors use `require_one_of` or `one_of`."""
+    wrong = []
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            parts = node.values if isinstance(node, ast.JoinedStr) else []
+            texts = [part.value for part, after in itertools.pairwise(parts) if isinstance(after, ast.FormattedValue)]
+            if any(isinstance(text, str) and text.lower().endswith("one of ") for text in texts):
+                wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert [name.split(":")[0] for name in wrong] == ["argument_checks.py"], wrong
 
 
 def test_no_module_is_named_utils_or_helpers():

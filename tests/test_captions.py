@@ -292,7 +292,7 @@ def test_the_built_in_scenes_are_read_as_a_data_set(catalogue, silent):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("tfds:scenez", "no dataset 'scenez'"), ("tfds:scenes:dev", "no split 'dev'; it has")],
+    [("tfds:scenez", "no data set 'scenez'"), ("tfds:scenes:dev", "no split 'dev'; expected one of")],
 )
 def test_invalid_tfds_names_are_an_error(catalogue, source, message):
     with pytest.raises(DataError, match=message):

@@ -234,7 +234,7 @@ MISTAKES = [
         "An exported MaskedLM has no loss: .* true tokens, only what `fill` does",
     ),
     (lambda: ka.evaluate(Exported("translate", None), PAIRS, ka.Greedy()), TypeError, "an export has a fixed strategy"),
-    (lambda: ka.evaluate(object(), PAIRS), TypeError, "is a object without a task; expected one of Translator"),
+    (lambda: ka.evaluate(object(), PAIRS), TypeError, "`model` is a object; expected one of Translator"),
     (
         lambda: ka.evaluate(ka.TextClassifier.from_examples(LABELLED, **RECURRENT), [("a film", "gut")]),
         ValueError,

@@ -105,8 +105,8 @@ def test_fine_tune_from_trains_the_layers_from_the_given_one():
     [
         (("resnet_5000",), "There is no network 'resnet_5000'; expected 'small_cnn' or one of keras.applications"),
         (("vgg16_0.5",), "VGG16 has no width multiplier"),
-        (("mobilenet_0.25", 32, "block9"), "The network has no layer 'block9'"),
-        (("mobilenet_0.25", 32, None, "block9"), "The network has no layer 'block9'"),
+        (("mobilenet_0.25", 32, "block9"), "`grid_layer` is 'block9'; expected one of .*, the layers of the network"),
+        (("mobilenet_0.25", 32, None, "block9"), "`fine_tune_from` is 'block9'; expected one of"),
     ],
 )
 def test_an_unknown_network_or_layer_is_an_error(arguments, message):

@@ -24,7 +24,7 @@ def test_the_built_in_phrases_are_read_as_a_data_set(tfds_home):
 
 @pytest.mark.parametrize(
     ("source", "message"),
-    [("tfds:phrasez", "no dataset 'phrasez'"), ("tfds:phrases:dev", "no split 'dev'; it has")],
+    [("tfds:phrasez", "no data set 'phrasez'"), ("tfds:phrases:dev", "no split 'dev'; expected one of")],
 )
 def test_invalid_tfds_names_are_an_error(tfds_home, source, message):
     with pytest.raises(DataError, match=message):
@@ -60,5 +60,5 @@ def test_phrases_have_spanish_agreement_and_word_order():
 
 
 def test_an_unknown_split_is_an_error():
-    with pytest.raises(ValueError, match="no split 'dev'; expected one of train"):
+    with pytest.raises(ValueError, match="`split` is 'dev'; expected one of train"):
         ka.quickstart.phrase_pairs("dev")

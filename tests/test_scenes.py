@@ -201,7 +201,10 @@ def test_images_have_the_requested_resolution():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("dev",), "no split 'dev'; expected one of train"), (("test", 1, 16), "16 is too low.*expected 32 or more")],
+    [
+        (("dev",), "`split` is 'dev'; expected one of train"),
+        (("test", 1, 16), "`resolution` is 16; expected 32 or more"),
+    ],
 )
 def test_invalid_arguments_are_errors(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -42,7 +42,7 @@ def test_the_number_of_validation_groups_is_limited():
         return len(ka.data.split_examples([(f"{i}", "x") for i in range(count)], fraction)[1])
 
     assert [valid(19), valid(20), valid(20, 0.001), valid(10_007), valid(10_007, 0.5)] == [0, 2, 1, 1000, 1000]
-    with pytest.raises(ValueError, match=r"`fraction` is 1.5; expected a number between 0 and 1"):
+    with pytest.raises(ValueError, match=r"`fraction` is 1.5; expected a number in \(0, 1\)"):
         valid(20, 1.5)
 
 

@@ -232,7 +232,12 @@ def test_columns_are_found_by_name_or_number(write, read, name, text, columns, e
             "line 3: .*write a quotation mark inside quotes twice",
         ),
         ("x.csv", "PAR1\x15\n", {}, "x.csv is a Parquet file"),
-        ("x.csv", "a,pos\n\nb,ngt\n", {"labels": ("neg", "pos")}, "line 3: the label 'ngt' is not one of neg, pos"),
+        (
+            "x.csv",
+            "a,pos\n\nb,ngt\n",
+            {"labels": ("neg", "pos")},
+            "line 3: the label is 'ngt'; expected one of neg, pos",
+        ),
     ],
 )
 def test_other_tables_are_an_error(write, name, text, options, message):

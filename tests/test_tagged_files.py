@@ -70,7 +70,7 @@ def test_tagged_words_are_read(write, text, options, sentences):
     [
         (f"{CONLL}a b c\n", {}, "line 6: 3 columns; expected 4, as in the first line"),
         (CONLL, {"tag_column": 5}, "line 1: there is no column 5 for the tag; expected 1 to 4"),
-        (CONLL, {"labels": ("O", "B-ORG", "S-MISC")}, "line 5: the label 'I-PER' is not one of O, B-ORG"),
+        (CONLL, {"labels": ("O", "B-ORG", "S-MISC")}, "line 5: the label is 'I-PER'; expected one of O, B-ORG"),
     ],
 )
 def test_other_tagged_files_are_an_error(write, text, options, message):

@@ -68,7 +68,10 @@ def export(
     """
     loaded, search = load(model), drop_unset(search)
     if is_export(loaded):
-        raise click.UsageError(f"{model} is already an export; expected a .keras file.")
+        raise click.UsageError(
+            f"{model} is already an export; expected a .keras file. Serve the export as it is, or export the .keras "
+            "file that it was made from."
+        )
     if huggingface:
         if search or attention_maps or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
@@ -102,7 +105,10 @@ def check(directory: str, step_costs: bool) -> None:
     for problem in report.problems:
         click.echo(f"problem: {problem}")
     if not report.ok:
-        raise click.ClickException(f"{len(report.problems)} problem(s); TensorFlow Serving cannot run this SavedModel.")
+        raise click.ClickException(
+            f"TensorFlow Serving cannot run this SavedModel because of the {len(report.problems)} problem(s) above. "
+            "Correct them, and export the model again."
+        )
     click.echo("ok: loaded and run by the C++ loader, XLA off")
 
 
@@ -172,7 +178,7 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
     """Convert a Hugging Face DIRECTORY to MODEL, a .keras file."""
     target = local_path(model)
     if target.suffix != ".keras":
-        raise click.UsageError(f"{model} does not end in .keras.")
+        raise click.UsageError(f"MODEL is {model}; expected the name of a file to write that ends in .keras.")
     if target.exists():
         raise click.UsageError(f"{model} exists and is not overwritten; choose another name.")
     overrides = {"labels": tuple(label.strip() for label in labels.split(","))} if labels else {}

@@ -56,7 +56,10 @@ def search_for(model: Any, search: dict[str, Any]) -> dict[str, Any]:
     """
     if is_export(model):
         if names := ", ".join(map(flag, drop_unset(search))):
-            raise click.UsageError(f"{names} cannot be changed: an export has a fixed strategy.")
+            raise click.UsageError(
+                f"{names} cannot be changed, because an export has a fixed strategy. Leave the option out, or export "
+                "the model again with it."
+            )
         return {}
     return {"strategy": strategy_of(type(model), drop_unset(search))}
 
@@ -88,7 +91,8 @@ def strategy_of(task: type, search: dict[str, Any]) -> Any:
         raise click.UsageError(f"--num-beams searches and {', '.join(sampling)} samples; choose one of the two.")
     if sampling and task.spec.default_strategy is not ka.Sampling:
         raise click.UsageError(
-            f"{', '.join(sampling)}: a {task.spec.command_name} does not sample; a language model does."
+            f"{', '.join(sampling)}: a {task.spec.command_name} does not sample, only a language model does; leave the "
+            "option out."
         )
     if "stop" in search:
         search = {**search, "stop": [text.replace("\\n", "\n") for text in search["stop"]]}

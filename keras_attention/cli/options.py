@@ -191,7 +191,7 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
     for name, option in given_flags(context).items():
         tasks = getattr(option, "tasks", ())
         if tasks and task not in tasks:
-            raise click.UsageError(f"{name} belongs to a {_either(tasks)}; a {task} has no such option.")
+            raise click.UsageError(f"{name} belongs to a {_either(tasks)}; a {task} has no such option. Leave it out.")
 
 
 def _help_of_tasks(text: str, tasks: Sequence[str]) -> str:

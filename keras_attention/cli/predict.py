@@ -190,7 +190,7 @@ def _problem(path: str) -> str:
     if os.path.isdir(path):
         return f"is a directory; expected images, such as {path.rstrip('/')}/*.jpg."
     if not os.path.exists(path):
-        return "does not exist."
+        return "does not exist; expected an image file. Check the path."
     return (ka.data.image_problem(path) or "cannot be read by the export.").removeprefix(f"{path} ")
 
 

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 import keras_attention as ka
+from keras_attention.argument_checks import missing_method
 
 
 class _TensorBoardPlots(keras.callbacks.Callback):
@@ -24,7 +25,7 @@ class _TensorBoardPlots(keras.callbacks.Callback):
 
     def plots(self) -> Iterator[tuple[str, Any]]:
         """Yield (name, figure)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `plots`.")
+        raise missing_method(self, "plots")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the plots of the current model."""

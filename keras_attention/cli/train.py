@@ -242,7 +242,10 @@ def _saved(task: str, out: pathlib.Path) -> str:
 def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
     """Return the options of the run in a directory; they cannot change."""
     if not (out / "run.json").exists():
-        raise click.UsageError(f"{out} contains no run to resume (no run.json).")
+        raise click.UsageError(
+            f"{out} contains no run to resume, because it has no run.json. Choose the --out of a run, or start a new "
+            "run without --resume."
+        )
     if changed := [name for name in given_flags(context) if name not in ("--out", "--resume")]:
         raise click.UsageError(
             f"{', '.join(changed)} cannot change: --resume uses the options that the run started with. To train its "

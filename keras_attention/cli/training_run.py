@@ -346,7 +346,10 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
     elif labels:
         model = task.from_encoder(model, **overrides)
     else:
-        raise click.UsageError(f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}.")
+        raise click.UsageError(
+            f"--init: {options['init']} is a {type(model).__name__}; expected a {task.__name__}. "
+            "Choose another model, or train without --init."
+        )
     return model
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import keras
 import numpy as np
 
+from keras_attention.argument_checks import one_of
 from keras_attention.data.batches import LengthBatches
 
 ClassWeight = Mapping[Any, float] | Literal["balanced"]
@@ -101,7 +102,7 @@ def _class_id(label: Any, labels: Sequence[str]) -> int:
             f"{str(label)!r}; expected names. Write each class as a string, such as {str(label)!r}."
         )
     if not is_id:
-        raise ValueError(f"`class_weight` has the class {label!r}; expected one of {', '.join(labels)}, or its id.")
+        raise ValueError(f"`class_weight` has the class {label!r}; expected {one_of(labels)}, or its id.")
     return int(label)
 
 

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.argument_checks import one_of
 from keras_attention.data.columns import LABELLED, TEXTS, TRANSLATION, Layout
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
 from keras_attention.data.tables import JSON_LINES, read_rows
@@ -106,7 +107,10 @@ def read_labelled(
     for number, (text, label) in rows:
         if not label:
             shown = " / ".join(as_tuple(text))[:80]
-            raise DataError(f"{path}, line {number}: {shown!r} has no label; expected one for each text.")
+            raise DataError(
+                f"{path}, line {number}: {shown!r} has no label; expected one for each text. Add it, or "
+                "delete the line."
+            )
         check_label(label, labels, f"{path}, line {number}")
     return _require_examples([example for _, example in rows], path)
 
@@ -115,8 +119,8 @@ def check_label(label: str, labels: Sequence[str] | None, where: str) -> None:
     """Raise a `DataError` if there are expected labels and this is another one."""
     if labels is not None and label not in labels:
         raise DataError(
-            f"{where}: the label {label[:40]!r} is not one of {', '.join(labels)[:200]}. Correct it, or train on "
-            "examples that have it."
+            f"{where}: the label is {label[:40]!r}; expected {one_of(labels)[:200]}. Correct it, or train on examples "
+            "that have it."
         )
 
 

@@ -40,7 +40,7 @@ class ImageError(ValueError):
         ...     ka.data.images.decode_image(b"", 8)
         ... except ImageError as error:
         ...     print(error)
-        The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.
+        The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it with an image program, or leave it out.
     """
 
 
@@ -70,7 +70,7 @@ def decode_bytes(data: bytes) -> tuple[np.ndarray, int]:
             except _DAMAGE:  # messages of Pillow and struct, such as "unpack requires a buffer", explain nothing
                 raise ImageError("is damaged or truncated; expected a complete image") from None
     problem = f"begins with {data[:8]!r}" if data else "is empty"
-    raise ImageError(f"{problem}; expected a {FORMATS}. Convert it to one of these")
+    raise ImageError(f"{problem}; expected a {FORMATS}")
 
 
 def is_webp(data: bytes) -> bool:
@@ -242,7 +242,7 @@ def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
     indices = np.asarray(Image.frombytes("L", (width, height), data[begin + 1 : end], "gif", data[begin], local & 0x40))
     transparent = indices == (data[control + 6] if control and data[control + 3] & 1 else -1)
     if np.any((indices >= len(palette) // 3) & ~transparent):
-        raise ImageError(f"is a GIF with a colour beyond its palette; expected one of {len(palette) // 3}")
+        raise ImageError(f"is a GIF with a colour beyond its palette; expected at most colour {len(palette) // 3 - 1}")
     return np.where(transparent[..., None], np.uint8(0), _apply_palette(indices, palette)), 1
 
 

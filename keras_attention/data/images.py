@@ -45,11 +45,11 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
         return _resize(_check_array(image), size)
     name, data = ("The image", image) if isinstance(image, bytes) else (str(image), _read_file(image))
     if len(data) > MAX_BYTES:
-        raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}.")
+        raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}. Make it smaller.")
     try:
         pixels, orientation = decode_bytes(data)
     except ImageError as error:
-        raise ImageError(f"{name} {error}.") from None
+        raise ImageError(f"{name} {error}. Convert it with an image program, or leave it out.") from None
     return _turn(_resize(pixels, size), orientation)
 
 
@@ -141,7 +141,7 @@ def _read_file(image: str | pathlib.Path) -> bytes:
             f"{pathlib.Path.cwd()}."
         )
     if path.stat().st_size > MAX_BYTES:
-        raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}.")
+        raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}. Make it smaller.")
     return path.read_bytes()
 
 
@@ -192,7 +192,7 @@ def _check_array(pixels: np.ndarray) -> np.ndarray:
     try:
         check_size(pixels.shape[1], pixels.shape[0])
     except ImageError as error:
-        raise ImageError(f"The array {error}.") from None
+        raise ImageError(f"The array {error}. Resize it, or leave it out.") from None
     return to_rgb(pixels)
 
 

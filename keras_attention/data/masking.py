@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import require_proper_fraction
 from keras_attention.data.batches import LengthBatches, length_multiple
 from keras_attention.data.special_tokens import mask_id, special_tokens_of
 from keras_attention.data.text_reader import TextReader
@@ -65,8 +66,7 @@ def masked_batches(
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, appendix A.1; Liu et al., 2019,
     https://arxiv.org/abs/1907.11692, section 4 (dynamic masking, packing).
     """
-    if not 0 < rate < 1:
-        raise ValueError(f"`rate` is {rate}; expected a number between 0 and 1.")
+    require_proper_fraction("rate", rate)
     reader, config = model.text_reader, model.config
     if config.next_sentence:
         sequences, is_random_next = _sentence_pairs(texts, reader, np.random.default_rng(seed))

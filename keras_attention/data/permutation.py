@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import require
 from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
 from keras_attention.data.masking import pack_texts
 
@@ -55,8 +56,7 @@ def permutation_batches(
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.2 (partial prediction), 2.3 and A.4
     (spans).
     """
-    if targets_every < 2:
-        raise ValueError(f"`targets_every` is {targets_every}; expected an integer of at least 2.")
+    require(targets_every >= 2, "targets_every", targets_every, "2 or more")
     reader, special = model.text_reader, model.text_reader.special
     sequences = pack_texts(texts, reader)
 

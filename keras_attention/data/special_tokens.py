@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from keras_attention.argument_checks import one_of
+
 _NAMES = {
     "pad": ("<pad>", "[PAD]"),
     "unknown": ("<unk>", "[UNK]"),
@@ -137,7 +139,8 @@ def _recognized(tokenizer: Any) -> SpecialTokens:
         special[kind] = next((value for value in values if isinstance(value, int)), None)
     if special["end"] is None:
         raise ValueError(
-            f"The tokenizer has no end token; expected one of {', '.join(_NAMES['end'])} in its vocabulary."
+            f"The tokenizer has no end token; expected {one_of(_NAMES['end'])} in its vocabulary. Add it, or train "
+            "a tokenizer with `keras_attention.data.train_tokenizer`, which adds </s>."
         )
     ids_of_kinds = fill_missing_ids(special)
     return SpecialTokens(
@@ -181,7 +184,10 @@ def mask_id(tokenizer: Any) -> int:
     """
     index = special_tokens_of(tokenizer).mask
     if index is None:
-        raise ValueError("The tokenizer has no mask token; expected [MASK] or <mask> in its vocabulary.")
+        raise ValueError(
+            f"The tokenizer has no mask token; expected {one_of(_NAMES['mask'])} in its vocabulary. Add it, or train a "
+            "tokenizer with `keras_attention.data.train_tokenizer`, which adds <mask>."
+        )
     return index
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import require_proper_fraction
 from keras_attention.data.captions import CaptionedImage
 
 _MIN_GROUPS, _MAX_GROUPS = 20, 1000
@@ -51,8 +52,7 @@ def split_examples(
         >>> len(train), len(valid)
         (27, 3)
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"`fraction` is {fraction}; expected a number between 0 and 1.")
+    require_proper_fraction("fraction", fraction)
     groups: dict[Any, list[int]] = {}
     for index, example in enumerate(examples):
         groups.setdefault(input_of(example), []).append(index)

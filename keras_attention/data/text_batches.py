@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import one_of
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
 from keras_attention.data.text_reader import Text
 from keras_attention.data.word_reader import Window
@@ -250,7 +251,7 @@ def _word_labels(window: Window, sentence: Sequence[tuple[str, str]], labels: tu
 def _label_id(label: str, labels: tuple[str, ...]) -> int:
     if label not in labels:
         raise ValueError(
-            f"The model has no label {label!r}; expected one of {', '.join(labels)}. Correct the label, or add "
-            "it to the model's `labels`."
+            f"The model has no label {label!r}; expected {one_of(labels)}. Correct the label, or make the model with "
+            "this label in `labels`."
         )
     return labels.index(label)

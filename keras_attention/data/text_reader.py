@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.data.batches import pad_ids, shift_right
 from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import SpecialTokens, special_tokens_of
@@ -85,10 +86,7 @@ class TextReader:
 
     def __post_init__(self) -> None:
         special_tokens_of(self.tokenizer)
-        if self.truncation_side not in TRUNCATION_SIDES:
-            raise ValueError(
-                f"`truncation_side` is {self.truncation_side!r}; expected one of {', '.join(TRUNCATION_SIDES)}."
-            )
+        require_one_of("truncation_side", self.truncation_side, TRUNCATION_SIDES)
 
     @classmethod
     def from_template(
@@ -101,8 +99,7 @@ class TextReader:
         Raises:
             ValueError: the template is unknown.
         """
-        if template not in TEMPLATES:
-            raise ValueError(f"`template` is {template!r}; expected one of {', '.join(TEMPLATES)}.")
+        require_one_of("template", template, TEMPLATES)
         special = special_tokens_of(tokenizer)
         before, after = (tuple(getattr(special, name) for name in names) for names in TEMPLATES[template])
         return cls(tokenizer, before, after, max_length, between=(special.end,) * num_separators)
@@ -164,7 +161,8 @@ class TextReader:
         if long:
             warnings.warn(
                 f"Truncated {long} of {counted(len(encoded), 'text')} on the {self.truncation_side} to "
-                f"{counted(self.max_length, 'token')}, special ones included.",
+                f"{counted(self.max_length, 'token')}, special ones included. To read them whole, split them, or make "
+                "the model with a larger `max_length`.",
                 stacklevel=2,
             )
         joined = (self.join_pair(*each) if len(each) == 2 else (self.add_template(*each), None) for each in encoded)

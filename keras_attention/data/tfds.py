@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from keras_attention.argument_checks import one_of
 from keras_attention.data.columns import CAPTION_COLUMNS, Layout, expected_columns, find_columns, rename_columns
 from keras_attention.data.lines import DataError
 
@@ -66,7 +67,10 @@ def read_image_rows(name: str) -> list[tuple[str, bytes, tuple[str, ...]]]:
     features = builder.info.features
     caption = next((key for key in CAPTION_FEATURES if key in features), None)
     if "image" not in features or caption is None:
-        raise DataError(f"{name} has the features {', '.join(features)}; expected image and captions.")
+        raise DataError(
+            f"{name} has the features {', '.join(features)}; expected image and {one_of(CAPTION_FEATURES)}. Choose "
+            "another data set, or convert this one to a JSON Lines file."
+        )
     key = next((key for key in NAME_FEATURES if key in features), None)
     rows = tfds.as_numpy(builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}))
     return [
@@ -84,7 +88,10 @@ def _open(name: str) -> tuple[Any, str]:
     try:
         builder = BUILDERS[dataset]() if dataset in BUILDERS else tfds.builder(dataset)
     except tfds.core.DatasetNotFoundError:
-        raise DataError(f"TensorFlow Datasets has no dataset {dataset!r}; see tfds.list_builders().") from None
+        raise DataError(
+            f"TensorFlow Datasets has no data set {dataset!r}; expected one of tfds.list_builders() in Python, as "
+            "tfds:NAME or tfds:NAME:SPLIT."
+        ) from None
     try:
         builder.download_and_prepare()
     except Exception as error:  # a failed download raises Exception; a missing manual download, AssertionError
@@ -93,7 +100,9 @@ def _open(name: str) -> tuple[Any, str]:
             "can be downloaded: check the network, or the files that the data set asks you to download yourself."
         ) from error
     if split.split("[")[0] not in builder.info.splits:
-        raise DataError(f"{dataset} has no split {split!r}; it has {', '.join(builder.info.splits)}.")
+        raise DataError(
+            f"{dataset} has no split {split!r}; expected {one_of(builder.info.splits)}. Write tfds:{dataset}:SPLIT."
+        )
     return builder, split
 
 
@@ -114,7 +123,8 @@ def _captions(value: Any) -> tuple[str, ...]:
         key = next((key for key in CAPTION_COLUMNS if key in value), None)
         if key is None:
             raise DataError(
-                f"The captions have the fields {', '.join(value)}; expected one of {', '.join(CAPTION_COLUMNS)}."
+                f"The captions have the fields {', '.join(value)}; expected {one_of(CAPTION_COLUMNS)}. Choose another "
+                "data set, or convert this one to a JSON Lines file."
             )
         value = value[key]
     return (_to_text(value),) if isinstance(value, bytes) else tuple(_to_text(text) for text in value)

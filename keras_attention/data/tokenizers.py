@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.data.lines import counted
 from keras_attention.data.special_tokens import (
@@ -67,8 +68,7 @@ def train_tokenizer(
     Reference: Kudo, 2018, https://arxiv.org/abs/1804.10959; Sennrich et al., 2016,
     https://arxiv.org/abs/1508.07909; Schuster and Nakajima, 2012.
     """
-    if kind not in TOKENIZER_KINDS:
-        raise ValueError(f"`kind` is {kind!r}; expected one of {', '.join(TOKENIZER_KINDS)}.")
+    require_one_of("kind", kind, TOKENIZER_KINDS)
     if isinstance(texts, str):
         raise TypeError("Expected texts, such as a list of strings; received one string. Wrap it: [text].")
     texts = [text for text in texts if text.strip()]
@@ -91,8 +91,7 @@ def train_tokenizer(
 
 
 def _check_normalization(normalization: str, kind: str) -> None:
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(f"`normalization` is {normalization!r}; expected one of {', '.join(NORMALIZATIONS)}.")
+    require_one_of("normalization", normalization, NORMALIZATIONS)
     if normalization != "identity" and kind in ("wordpiece", "characters"):
         raise ValueError(
             f"`normalization` is {normalization!r}, but the kind {kind!r} keeps the text; expected 'identity'."

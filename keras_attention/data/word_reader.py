@@ -102,7 +102,8 @@ class WordReader:
         if long:
             warnings.warn(
                 f"Left out the last words of {long} of {counted(len(encoded), 'sentence')}, to have at most "
-                f"{counted(self.text.max_length, 'token')}, special ones included.",
+                f"{counted(self.text.max_length, 'token')}, special ones included. To tag all words, split the "
+                "sentences, or make the model with a larger `max_length`.",
                 stacklevel=2,
             )
         return encoded

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from keras_attention.argument_checks import require
+from keras_attention.argument_checks import missing_method, require, require_seed
 from keras_attention.generation.option_types import convert_options, is_number
 from keras_attention.generation.proposals import Ends, Proposal
 
@@ -80,7 +80,7 @@ class Strategy:
         if not all(self.stop):
             raise ValueError(f"`stop` is {self.stop!r}; expected strings that are not empty.")
         self._check_num_return_sequences()
-        require(0 <= self.seed < 2**32, "seed", self.seed, f"0 to {2**32 - 1}")
+        require_seed(self.seed)
 
     def _check_num_return_sequences(self) -> None:
         require(self.num_return_sequences >= 1, "num_return_sequences", self.num_return_sequences, "1 or more")
@@ -160,4 +160,4 @@ class Strategy:
         Returns:
             a `Proposal`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `propose`.")
+        raise missing_method(self, "propose")

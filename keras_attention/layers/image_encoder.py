@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.layers.image_networks import SMALL_CNN, make_network
 from keras_attention.layers.regions import append_coordinates, to_regions
 
@@ -69,7 +70,8 @@ class ImageEncoder(keras.layers.Layer):
 
     def up_to_grid(self, full_network: keras.Model) -> keras.Model:
         """Return the part of a network up to the layer `grid_layer`."""
-        grid = full_network.output if self.grid_layer is None else _find_layer(full_network, self.grid_layer).output
+        last = full_network if self.grid_layer is None else _find_layer(full_network, "grid_layer", self.grid_layer)
+        grid = last.output
         if len(grid.shape) != 4:
             raise ValueError(
                 f"The output of {self.grid_layer} in {self.network_name} has the shape {grid.shape}; expected a grid "
@@ -86,7 +88,7 @@ class ImageEncoder(keras.layers.Layer):
         is_pretrained = self.network_name != SMALL_CNN  # a network of `keras.applications`, whose weights may be loaded
         first_trained = self.fine_tune_from if is_pretrained else _ALL
         if first_trained not in (None, _ALL):
-            _find_layer(self.network, first_trained)
+            _find_layer(self.network, "fine_tune_from", first_trained)
         trainable = first_trained == _ALL
         for layer in self.network.layers:
             trainable = trainable or layer.name == first_trained
@@ -133,8 +135,6 @@ class ImageEncoder(keras.layers.Layer):
         }
 
 
-def _find_layer(network: keras.Model, name: str) -> keras.layers.Layer:
-    names = [layer.name for layer in network.layers]
-    if name not in names:
-        raise ValueError(f"The network has no layer {name!r}; it has {', '.join(names)}.")
+def _find_layer(network: keras.Model, argument: str, name: str) -> keras.layers.Layer:
+    require_one_of(argument, name, [layer.name for layer in network.layers], ", the layers of the network")
     return network.get_layer(name)

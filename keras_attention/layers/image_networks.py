@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 import keras
 
-from keras_attention.argument_checks import require
+from keras_attention.argument_checks import one_of, require
 from keras_attention.layers.regions import append_coordinates
 
 SMALL_CNN = "small_cnn"
@@ -37,8 +37,8 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
     base, options = (with_alpha[1], {"alpha": float(with_alpha[2])}) if with_alpha else (name, {})
     networks = _applications()
     if _normalized_name(base) not in networks:
-        names = ", ".join(sorted(function for _, function in networks.values()))
-        raise ValueError(f"There is no network {name!r}; expected {SMALL_CNN!r} or one of keras.applications: {names}.")
+        names = [SMALL_CNN, *sorted(function for _, function in networks.values())]
+        raise ValueError(f"There is no network {name!r}; expected {one_of(names)}, networks of keras.applications.")
     module, function = networks[_normalized_name(base)]
     module = importlib.import_module(f"keras.applications.{module}")
     make = getattr(keras.applications, function)
@@ -47,7 +47,9 @@ def make_network(name: str, image_size: int, weights: str | None = None) -> tupl
         with _channels_last():
             network = make(include_top=False, weights=weights, input_shape=shape, **options)
     except TypeError:
-        raise ValueError(f"{function} has no width multiplier; expected {base!r}.") from None
+        raise ValueError(
+            f"The network is {name!r}, but {function} has no width multiplier, the number after _; expected {base!r}."
+        ) from None
     return functools.partial(module.preprocess_input, data_format="channels_last"), network
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from keras_attention.argument_checks import require
 from keras_attention.data.captions import has_words
 from keras_attention.data.lines import counted
 
@@ -136,8 +137,7 @@ class CaptionReward:
     """
 
     def __init__(self, references: Sequence[Sequence[str]], bleu_weight: float = 2.0) -> None:
-        if bleu_weight < 0:
-            raise ValueError(f"`bleu_weight` is {bleu_weight}; expected 0 or more.")
+        require(bleu_weight >= 0, "bleu_weight", bleu_weight, "0 or more")
         _check([""] * len(references), references)
         check_scorers()
         from pycocoevalcap.bleu.bleu_scorer import BleuScorer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import missing_method
 from keras_attention.layers.masks import implicit_mask
 
 
@@ -76,7 +77,7 @@ class _TokenMean(keras.metrics.Mean):
 
     def token_values(self, labels, logits):
         """Return the value of each token, (n,), from labels (n,) and logits (n, V)."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `token_values`.")
+        raise missing_method(self, "token_values")
 
 
 @keras.saving.register_keras_serializable("keras_attention")

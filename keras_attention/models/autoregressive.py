@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attention.argument_checks import missing_method
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
@@ -29,11 +30,11 @@ class AutoregressiveLM:
 
     def start(self, inputs: dict, length: int | None = None) -> dict:
         """Read the prompt tokens, and return the state before the next one."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `start`.")
+        raise missing_method(self, "start")
 
     def step(self, tokens, state: dict) -> tuple:
         """Read one token per beam, and return the logits of the next one, the new state, and the attention."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `step`.")
+        raise missing_method(self, "step")
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32

@@ -14,6 +14,8 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 
+from keras_attention.argument_checks import require_one_of
+
 SPLITS = ("train", "validation", "test")
 EXAMPLE_PHRASE = ("we are eating bread", "estamos comiendo pan")
 
@@ -131,8 +133,7 @@ def phrase_pairs(split: str = "train") -> list[tuple[str, str]]:
         >>> ("we are eating bread", "estamos comiendo pan") in phrase_pairs("test")
         True
     """
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
+    require_one_of("split", split, SPLITS)
     return list(_sorted_pairs()[split])
 
 

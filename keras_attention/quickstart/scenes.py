@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keras_attention.argument_checks import require, require_one_of
 from keras_attention.quickstart.phrases import SPLITS, hash_of
 
 SCENE_COUNTS = dict(zip(SPLITS, (4000, 500, 500), strict=True))
@@ -135,10 +136,8 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
         >>> scene.image.shape, scene.captions[0] in right_captions(scene)
         ((64, 64, 3), True)
     """
-    if split not in SPLITS:
-        raise ValueError(f"There is no split {split!r}; expected one of {', '.join(SPLITS)}.")
-    if resolution < 32:
-        raise ValueError(f"A resolution of {resolution} is too low for small objects; expected 32 or more.")
+    require_one_of("split", split, SPLITS)
+    require(resolution >= 32, "resolution", resolution, "32 or more, because the small objects need as many pixels")
     plans = itertools.cycle(_plans(split))
     numbers = range(SCENE_COUNTS[split] if count is None else count)
     return [_scene(f"{split}-{number:05d}", plan, resolution) for number, plan in zip(numbers, plans, strict=False)]

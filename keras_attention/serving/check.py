@@ -281,5 +281,8 @@ def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str,
 def _package_directory(name: str) -> pathlib.Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
-        raise RuntimeError(f"The package {name} is not installed; the check needs its C++ library.")
+        raise RuntimeError(
+            f"The package {name} is not installed, but the check needs its C++ library. Install it with: pip install "
+            f"{name.replace('_', '-')}"
+        )
     return pathlib.Path(spec.origin).parent

@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.argument_checks import require_positive_integer
 from keras_attention.generation import Strategy
 from keras_attention.prediction.introspection import has_maps
 from keras_attention.storage import atomic_directory, local_path
@@ -84,8 +85,7 @@ def write_export(
         )
     if strategy is not None and model.spec.default_strategy is None:
         raise TypeError(f"`strategy` is {strategy!r}, but a {type(model).__name__} does not search; leave it out.")
-    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-        raise ValueError(f"`version` is {version!r}; expected a positive integer.")
+    require_positive_integer("version", version)
     if examples is not None:
         _check_examples(model, examples)
     directory = local_path(directory)

@@ -26,7 +26,8 @@ def _method(spec: TaskSpec) -> Callable[..., list]:
     def method(self: ExportedModel, inputs: Iterable[Any], batch_size: int = 32, seed: int = 0) -> list:
         if spec.predict_method != self.predict_method:
             raise TypeError(
-                f"This SavedModel is a {self.task}, which cannot {spec.predict_method}; it can {self.predict_method}."
+                f"This SavedModel is a {self.task}, which cannot {spec.predict_method}. Call `{self.predict_method}`, "
+                "or load an export of another task."
             )
         return self._predict(spec.output_class, inputs, batch_size, seed)
 
@@ -127,7 +128,8 @@ class ExportedModel:
         if count := sum(bool(row.get("truncated", False)) for row in rows):
             warnings.warn(
                 f"Truncated {count} of {counted(len(rows), 'text')}: the export reads at most "
-                f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included.",
+                f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included. To read "
+                "them whole, split them, or export a model with a larger `max_length`.",
                 stacklevel=stacklevel,
             )
 
@@ -136,7 +138,10 @@ class ExportedModel:
     ) -> list[dict[str, Any]]:
         """Return a dict of the outputs of the signature `score` for each text or target; see `score`."""
         if "score" not in self.loaded.signatures:
-            raise TypeError(f"This SavedModel is a {self.task} and has no signature `score`; a CausalLM has one.")
+            raise TypeError(
+                f"This SavedModel is a {self.task} without the signature `score`; expected a CausalLM, Translator or "
+                "Captioner. Load one of these."
+            )
         signature = self.loaded.signatures["score"]
         names = signature.structured_input_signature[1]
         strings = _EncodedImages(check_images(texts)) if "image_bytes" in names else check_texts(texts)
@@ -157,7 +162,10 @@ class ExportedModel:
         reads_images = "image_bytes" in self.signature.structured_input_signature[1]
         texts = None if reads_images else check_texts(inputs, pairs=self.predict_method == "classify")
         if texts and len({type(text) for text in texts}) > 1:
-            raise TypeError("Some texts are pairs and some are not; an export reads either texts or pairs at a time.")
+            raise TypeError(
+                "Some inputs are texts and others are pairs of texts; expected only one of the two. Call the method "
+                "once for the texts, and once for the pairs."
+            )
         strings = _EncodedImages(check_images(inputs)) if reads_images else texts
 
         def compute(indices: np.ndarray) -> dict[str, np.ndarray]:

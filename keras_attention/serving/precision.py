@@ -26,6 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_patches import all_layers
 from keras_attention.layers.decoding.merged_dense import MergedDense
@@ -229,8 +230,7 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], li
         ValueError: the precision is unknown, or the model is quantized, and not to int8.
         RuntimeError: the precision is int8, and this TensorFlow has no such operation.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` is {precision!r}; expected one of {', '.join(PRECISIONS)}.")
+    require_one_of("precision", precision, PRECISIONS)
     if precision == "int8":
         check_int8("Export with precision='float32' or 'bfloat16', or on an x86 machine with oneDNN.")
     layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]

@@ -100,7 +100,10 @@ class TensorFlowLoader:
             slot.operation = self.tf.TF_GraphOperationByName(self.graph, operation.encode())
             slot.index = int(index or 0)
             if not slot.operation:
-                raise RuntimeError(f"The graph has no operation {operation}, which the signature uses.")
+                raise RuntimeError(
+                    f"The graph has no operation {operation}; expected one for each input and output of the signature. "
+                    "Export the model again."
+                )
         return outputs
 
     def run(self, feeds: dict[str, dict], fetches: dict[str, str]) -> dict[str, list]:
@@ -136,7 +139,7 @@ class TensorFlowLoader:
         dtype = _NAMES.get(feed["dtype"])
         if dtype is None:
             raise RuntimeError(
-                f"Inputs of type {feed['dtype']} are not supported; expected one of {', '.join(_NAMES)}."
+                f"An input has the type {feed['dtype']}; expected {', '.join(_NAMES)}. Cast it to one of these."
             )
         size = _STRING_BYTES if dtype == STRING else struct.calcsize(_FORMATS[dtype])
         dims = (ctypes.c_int64 * len(shape))(*shape)
@@ -169,7 +172,10 @@ class TensorFlowLoader:
             layout = f"{count}{_FORMATS[dtype]}"
             flat = list(struct.unpack(layout, ctypes.string_at(data, struct.calcsize(layout)))) if count else []
         else:
-            raise RuntimeError(f"Outputs of type {dtype} are not supported.")
+            raise RuntimeError(
+                f"An output has the type {dtype} of TensorFlow's C API; expected {', '.join(_NAMES)}. Cast the output "
+                "to one of these in the signature."
+            )
         self.tf.TF_DeleteTensor(tensor)
         return _nest(flat, shape)
 

@@ -13,6 +13,7 @@ from keras_attention.argument_checks import (
     require_fraction,
     require_less_than_one,
     require_one_of,
+    require_seed,
 )
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import training_defaults
@@ -110,7 +111,7 @@ class TrainingPlan:
             kind = {int: numbers.Integral, float: numbers.Real}.get(type(field.default), object)
             if not isinstance(value := getattr(self, field.name), kind):
                 expected = "an integer" if kind is numbers.Integral else "a number"
-                raise TypeError(f"`{field.name}` is {value!r}; expected {expected}.")
+                raise TypeError(f"`{field.name}` is {value!r}; expected {expected}, such as {field.default}.")
         for name in _POSITIVE:
             value = getattr(self, name)
             is_integer = isinstance(value, numbers.Integral)
@@ -124,7 +125,7 @@ class TrainingPlan:
         for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):
             if getattr(self, name) is not None:
                 require_one_of(name, getattr(self, name), choices)
-        require(0 <= self.seed < 2**32, "seed", self.seed, f"0 to {2**32 - 1}")
+        require_seed(self.seed)
         if self.monitor == "reward" and self.average_checkpoints > 1:
             raise ValueError(
                 "`average_checkpoints` cannot be used with the monitor 'reward', which is computed on captions that "

@@ -7,11 +7,12 @@ import hashlib
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
 
+from keras_attention.argument_checks import require_one_of
 from keras_attention.data.batches import digest
 from keras_attention.storage import atomic_write
 from keras_attention.training.checkpoints import assign, load_arrays, save_arrays
@@ -19,6 +20,11 @@ from keras_attention.training.finetuning import restart_lora
 from keras_attention.training.plan import Mode, TrainingPlan, is_perfect
 
 _SAVED = ("history", "best", "best_loss", "best_epoch", "wait")
+
+
+def check_monitor(monitor: str, names: Collection[str]) -> None:
+    """Raise ValueError unless the monitor is one of the metrics with these names, which the run computes."""
+    require_one_of("monitor", monitor, names, ", which this run computes; names with val_ need validation data")
 
 
 class RunState(keras.callbacks.Callback):
@@ -118,10 +124,7 @@ class RunState(keras.callbacks.Callback):
         Raises:
             ValueError: the monitored metric is not in `logs`.
         """
-        if self.monitor not in logs:
-            raise ValueError(
-                f"The monitor {self.monitor!r} is not computed in this run. Expected one of {', '.join(sorted(logs))}."
-            )
+        check_monitor(self.monitor, sorted(logs))
         value, loss = float(logs[self.monitor]), float(logs.get("val_loss", logs.get("loss", math.inf)))
         is_better = self.best is None or self._rank(value, loss) > self._rank(self.best, self.best_loss)
         is_better = is_better and math.isfinite(value)

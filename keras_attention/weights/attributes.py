@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from keras_attention.argument_checks import one_of
 from keras_attention.weights.convert import Attribute, Family
 
 _ACTIVATIONS = {
@@ -70,8 +71,8 @@ def activation(hf_name: str) -> Attribute:
     def read(value: Any, attributes: Mapping[str, Any]) -> str:
         if value not in _ACTIVATIONS:
             raise ValueError(
-                f"`{hf_name}` is {value!r}; expected one of {', '.join(_ACTIVATIONS)}. Choose a checkpoint with one of "
-                "these."
+                f"config.json has `{hf_name}` {value!r}; expected {one_of(_ACTIVATIONS)}. Choose a checkpoint with "
+                "one of these."
             )
         return _ACTIVATIONS[value]
 
@@ -174,9 +175,9 @@ def write_config(family: Family, config: Any, task: str) -> dict[str, Any]:
 def _architecture(family: Family, config: Any, task: str) -> str:
     names = [name for name, of in family.architectures.items() if of == task]
     if not names:
-        tasks = ", ".join(sorted(set(family.architectures.values())))
+        tasks = one_of(sorted(set(family.architectures.values())))
         raise ValueError(
-            f"There is no {task} of the family {family.name}; expected one of {tasks}. Save this model with `save`."
+            f"There is no {task} of the family {family.name}; expected {tasks}. Save this model with `save`."
         )
     return names[-1] if any(getattr(config, field) for field in family.optional_arrays) else names[0]
 

@@ -77,11 +77,16 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"There is no {path.name} in {str(path.parent)!r}; expected one.") from error
+        raise ValueError(
+            f"There is no {path.name} in {str(path.parent)!r}; expected a Hugging Face directory with this "
+            "file. Download it again."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{str(path)!r} is not JSON: {error}. Download the file again.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} contains a {type(content).__name__}; expected a JSON object.")
+        raise ValueError(
+            f"{str(path)!r} contains a {type(content).__name__}; expected a JSON object. Download the file again."
+        )
     return content
 
 

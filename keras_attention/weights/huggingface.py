@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_attention import models
+from keras_attention.argument_checks import did_you_mean, one_of
 from keras_attention.config import MEAN, REGRESSION, SINGLE_LABEL
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.storage import atomic_directory, local_path
@@ -138,7 +139,9 @@ def to_huggingface(model: models.Task, directory: str | pathlib.Path) -> None:
 def _find_family(attributes: Mapping[str, Any]) -> Family:
     name = attributes.get("model_type")
     if name not in _NAMES:
-        raise ValueError(f"The `model_type` in config.json is {name!r}; expected one of {', '.join(_NAMES)}.")
+        raise ValueError(
+            f"config.json has `model_type` {name!r}; expected {one_of(_NAMES)}. Choose a checkpoint of one of these."
+        )
     variants = [family for family in FAMILIES if family.name == name]
     return min(variants, key=lambda family: len(unsupported(family, attributes)))
 
@@ -147,7 +150,7 @@ def _check_task(task: str, family: Family) -> str:
     known = sorted(set(family.architectures.values()) - {""})
     if task not in known:
         raise ValueError(
-            f"`task` is {task!r}; expected one of {', '.join(known)}. Pass `task=` if config.json does not define it."
+            f"`task` is {task!r}; expected {one_of(known)}. Pass `task=` if config.json does not define it."
         )
     return task
 
@@ -160,6 +163,7 @@ def _make_model(family: Family, task: str, fields: Mapping[str, Any], overrides:
     if unknown:
         raise ValueError(
             f"There is no {', '.join(unknown)}; expected tokenizers, labels, or {', '.join(sorted(known))}."
+            f"{did_you_mean(unknown[0], known)}"
         )
     return kind(make_config(family, fields, **overrides), **tokenizers)
 
@@ -204,8 +208,8 @@ def _family_of(model: models.Task) -> Family:
     ]
     if not fitting:
         raise ValueError(
-            f"transformers has no network like this {type(model).__name__}; expected a Transformer of one of "
-            f"{', '.join(_NAMES)}."
+            f"transformers has no network like this {type(model).__name__}; expected a Transformer of the family "
+            f"{' or '.join(_NAMES)}. Save this model with `save`."
         )
     return min(
         fitting,

@@ -68,7 +68,8 @@ def read_marian_tokenizers(path: pathlib.Path) -> dict[str, Any]:
         return {}
     if missing:
         raise ValueError(
-            f"{str(path)!r} lacks {', '.join(missing)} of a Marian tokenizer; expected {', '.join(names)}."
+            f"{str(path)!r} lacks {', '.join(missing)} of a Marian tokenizer; expected {', '.join(names)}. Download "
+            "the missing files."
         )
     config, tokenizers = optional_json(path / "config.json"), {}
     for side in ("source", "target"):

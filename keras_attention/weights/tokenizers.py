@@ -58,7 +58,10 @@ def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
         content = _fast_tokenizer(path, "WordPiece")
         kind = (content.get("normalizer") or {}).get("type")
         if kind != "BertNormalizer":
-            raise ValueError(f"tokenizer.json normalizes with {kind!r}; expected 'BertNormalizer'.")
+            raise ValueError(
+                f"tokenizer.json has the normalizer {kind!r}; expected 'BertNormalizer'. Pass tokenizer=None to load "
+                "no tokenizer."
+            )
         vocabulary = content["model"]["vocab"]
     else:
         return {}

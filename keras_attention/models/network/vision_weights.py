@@ -70,10 +70,15 @@ def _read_captioner(encoder: ImageEncoder, path: str | pathlib.Path) -> keras.Mo
             "use other weights."
         ) from None
     if getattr(captioner, "image_encoder", None) is None:
-        raise ValueError(f"{path} is a {type(captioner).__name__}; expected a captioner.")
+        raise ValueError(
+            f"{path} is a {type(captioner).__name__}; expected a captioner with an image encoder. Choose another file."
+        )
     saved, expected = ((x.network_name, x.grid_layer) for x in (captioner.image_encoder, encoder))
     if saved != expected:
-        raise ValueError(f"The image encoder of {path} has the network and grid layer {saved}; expected {expected}.")
+        raise ValueError(
+            f"The image encoder of {path} has the network and grid layer {saved}; expected {expected}. Choose another "
+            "file, or make the captioner with the `image_encoder` and `grid_layer` of the file."
+        )
     return captioner.image_encoder.network
 
 
@@ -117,8 +122,14 @@ def _assign(network: keras.Model, arrays: dict[str, np.ndarray], source: str) ->
     pairs = _named(network)
     for variable, name in pairs:
         if name not in arrays:
-            raise ValueError(f"{source} has no {name}; it has {', '.join(sorted(arrays)[:5])}, ...")
+            raise ValueError(
+                f"{source} has no array {name}; it has {', '.join(sorted(arrays)[:5])}, ... Expected an array "
+                "LAYER/WEIGHT for each weight of the image encoder. Write the file from the same network."
+            )
         if arrays[name].shape != tuple(variable.shape):
-            raise ValueError(f"{source}: {name} is {arrays[name].shape}; expected {tuple(variable.shape)}.")
+            raise ValueError(
+                f"{source}: {name} has the shape {arrays[name].shape}; expected {tuple(variable.shape)}. Write the "
+                "file from the same network, with the same width multiplier."
+            )
     for variable, name in pairs:
         variable.assign(arrays[name])

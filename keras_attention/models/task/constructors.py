@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_attention.argument_checks import one_of
 from keras_attention.config import SINGLE_LABEL, RecurrentConfig
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import default_tokenizer_kind, network_defaults
@@ -184,9 +185,7 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
     Reference: Devlin et al., 2019, https://arxiv.org/abs/1810.04805, section 3.2.
     """
     if task_class.spec.class_name not in (*ENCODER_TASKS, *ENCODER_USES):
-        raise TypeError(
-            f"A {task_class.__name__} has no encoder of one text; expected one of {', '.join(ENCODER_USES)}."
-        )
+        raise TypeError(f"A {task_class.__name__} has no encoder of one text; expected {one_of(ENCODER_USES)}.")
     if other.encoder is None or "token_ids" not in other.input or not other.encoder.blocks:
         raise TypeError(
             f"This {type(other).__name__} has no Transformer encoder of one text; expected a model with one, such "

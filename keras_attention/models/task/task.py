@@ -9,6 +9,7 @@ from typing import Any, Self
 import keras
 
 from keras_attention import keras_patches
+from keras_attention.argument_checks import missing_method
 from keras_attention.data.example_weights import ClassWeight
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
@@ -260,7 +261,7 @@ class Task(keras.Model):
         Returns:
             dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `to_inputs`.")
+        raise missing_method(self, "to_inputs")
 
     def prepare(self, inputs: dict, **options: Any) -> dict:
         """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
@@ -276,7 +277,7 @@ class Task(keras.Model):
         Returns:
             dict of tensors; axis 0 is the batch.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `compute`.")
+        raise missing_method(self, "compute")
 
     def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return the outputs of the task's signature: the computed values, with strings instead of ids.
@@ -289,7 +290,7 @@ class Task(keras.Model):
             computed: dict of arrays, from `compute`.
             detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `to_outputs`.")
+        raise missing_method(self, "to_outputs")
 
     def _added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from keras_attention.argument_checks import missing_method
 from keras_attention.data.lines import counted
 from keras_attention.data.splitting import input_of
 from keras_attention.data.tokenizers import train_tokenizer
@@ -42,7 +43,7 @@ class TaskData:
 
     def is_example(self, value: Any) -> bool:
         """Return whether a value is one example."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `is_example`.")
+        raise missing_method(self, "is_example")
 
     def check(self, examples: Any) -> None:
         """Check that raw examples are those of this task.
@@ -102,7 +103,7 @@ class TaskData:
             ValueError: the number of files is wrong, or a file has another format.
             FileNotFoundError: a file does not exist.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `read`.")
+        raise missing_method(self, "read")
 
     def texts(self, examples: Sequence) -> list[str]:
         """Return the texts of examples, for training a tokenizer."""
@@ -153,7 +154,9 @@ class TaskData:
 
     def validation_metric(self, model: Any, examples: Sequence, metric: str, **options: Any) -> float:
         """Return one of `output_metrics`, such as `"bleu"`, of the outputs that the model predicts for the examples."""
-        raise NotImplementedError(f"{type(model).__name__} has no metric of its outputs, such as {metric}.")
+        raise NotImplementedError(
+            f"{type(model).__name__} has no metric {metric} of its outputs; expected a task with one. Use `val_loss`."
+        )
 
     def baseline(self, model: Any, examples: Any, validation: Any, metric: str, **options: Any) -> Baseline | None:
         """Return the metric of a prediction without a network, or None; see `keras_attention.training.baseline`."""
@@ -164,7 +167,7 @@ class TaskData:
 
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define `metrics`.")
+        raise missing_method(self, "metrics")
 
 
 def _problem(example: Any) -> str:
