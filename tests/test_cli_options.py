@@ -1,6 +1,7 @@
 """Options: their groups, their tasks, and the dataclasses that define them."""
 
 import dataclasses
+import re
 
 import click
 import pytest
@@ -16,6 +17,13 @@ from keras_attention.defaults import TRAINING_FIELDS
 def invoke(*arguments):
     result = CliRunner().invoke(commands, list(arguments), terminal_width=400, max_content_width=400)
     return result.exit_code, result.output
+
+
+def help_of_options(*arguments):
+    """Return the first flag of each option in a help -> its text."""
+    rows = re.split(r"\n  (?=--)", invoke(*arguments)[1])[1:]
+    rows = [re.split(r"\s{2,}", row.split("\n\n")[0].strip(), maxsplit=1) for row in rows]
+    return {re.split(r"[ ,]", flags)[0]: text for flags, text in rows}
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
@@ -37,14 +45,26 @@ def test_the_summary_of_a_command_is_shown_whole(name):
 
 
 def test_an_option_for_all_tasks_but_one_and_an_option_of_several_values_say_so():
-    texts = {
-        o.opts[0]: o.help
-        for name in ("train", "complete")
-        for o in commands.get_command(None, name).params
-        if isinstance(o, click.Option)
-    }
+    texts = help_of_options("train", "--help") | help_of_options("complete", "--help")
     assert texts["--columns"].endswith(" (not for tagger).")
-    assert {name for name, text in texts.items() if "repeatable" in text} == {"--set", "--stop", "--suppress-tokens"}
+    repeatable = {"--set", "--pretrain", "--stop", "--suppress-tokens"}
+    assert {name for name, text in texts.items() if "repeatable" in text} == repeatable
+
+
+def test_the_help_of_a_task_has_only_the_options_of_the_task():
+    texts, of_tagger = (help_of_options("train", *task, "--help") for task in ([], ["tagger"]))
+    removed = {name for name in texts if name not in of_tagger}
+    assert removed == {
+        *("--columns", "--images", "--valid-images", "--captions-per-image", "--augment", "--flip", "--region-cache"),
+        *("--image-encoder", "--image-encoder-weights", "--self-critical", "--bleu-tokenizer"),
+    }
+    assert texts["--tag-column"].startswith("Tagger: number of the column")
+    assert of_tagger["--tag-column"].startswith("Number of the column")
+    assert "bert_base (mlm)" in texts["--preset"]
+    assert of_tagger["--preset"].endswith("[default: rnn_tagger]")
+    assert "[default: words (rnn_tagger), sentencepiece (other presets)]" in of_tagger["--tokenizer"]
+    assert "[default: sentencepiece]" in help_of_options("train", "mlm", "--help")["--tokenizer"]
+    assert help_of_options("train", "--out", "tagger", "--help") == texts  # the name of a directory, not of a task
 
 
 def test_the_help_of_train_is_in_groups():

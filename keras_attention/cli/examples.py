@@ -36,8 +36,8 @@ def reading_options(group: str) -> list[Option]:
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="columns to read, such as text=review,label=stars: the text is in the column review, and the label in "
-            "the column stars; without a header, write column numbers.",
+            help="columns to read: text=review,label=stars reads the text from the column review and the label from "
+            "the column stars; for a file without a header, write the numbers of the columns.",
         ),
         Option(
             "--tag-column",
@@ -45,7 +45,8 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="number of the column with the tags, from 1.  [default: 4 for CoNLL-U, otherwise the last]",
+            help="number of the column with the tags; the first column is 1.  [default: 4 for CoNLL-U, otherwise the "
+            "last]",
         ),
     ]
 

@@ -88,14 +88,14 @@ def export(
 @click.option(
     "--step-costs",
     is_flag=True,
-    help="Also count the operations of one decoding step on a GPU, and its copies between GPU and host. They are read "
-    "from the graph; no GPU is used.",
+    help="Also count the GPU operations of one decoding step, and the copies between GPU and host. The counts come "
+    "from the graph and need no GPU.",
 )
 def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
 
     DIRECTORY contains the SavedModel, such as serving/translator/1. The command lists its signatures, runs it with
-    TensorFlow's C++ loader, and lists the problems. With a problem, the exit code is 1.
+    TensorFlow's C++ loader, and lists the problems. If there is a problem, the exit code is 1.
     """
     report = ka.check_export(directory)
     for name, signature in report.signatures.items():
@@ -170,7 +170,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASK_SPECS)),
-    help="Task of MODEL; if it is not the task of the checkpoint, MODEL has a new head, which must be trained.  "
+    help="Task of MODEL; if the checkpoint has another task, MODEL gets a new head, which must be trained.  "
     "[default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import re
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, import_keras
 from keras_attention.defaults import TRAINING_FIELDS
 from keras_attention.task_specs import TASK_SPECS
 
+_TASK = "keras_attention.task"  # key of `click.Context.meta`
 BEAM = ("num_beams", "length_penalty")
 SAMPLING = ("temperature", "top_k", "top_p")
 GENERATION = (
@@ -41,13 +43,31 @@ class Option(click.Option):
         *declarations: the names of the option.
         group: heading of the group in the help.
         tasks: names of the tasks that have the option, such as `"captioner"`; empty for all tasks.
+        default_of: function of the tasks in the help, which returns the default as a text.
+        help: a description that begins with a small letter.
         **settings: arguments of `click.Option`.
     """
 
-    def __init__(self, *declarations: str, group: str = "Options", tasks: Sequence[str] = (), **settings: Any) -> None:
-        settings["help"] = _help_of_tasks(settings["help"], tasks)
-        super().__init__(declarations, **settings)
-        self.group, self.tasks = group, tuple(tasks)
+    def __init__(
+        self,
+        *declarations: str,
+        group: str = "Options",
+        tasks: Sequence[str] = (),
+        default_of: Callable[[Sequence[str]], str] | None = None,
+        help: str,
+        **settings: Any,
+    ) -> None:
+        super().__init__(declarations, help=help[0].upper() + help[1:], **settings)
+        self.group, self.tasks, self.default_of = group, tuple(tasks) or tuple(TASK_SPECS), default_of
+
+    def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
+        """Return the flags and the help; it names the tasks of the option unless the command line has a task."""
+        shown, task = copy.copy(self), context.meta.get(_TASK)
+        if task is None:
+            shown.help = _help_of_tasks(self.help, self.tasks)
+        if self.default_of is not None:
+            shown.help += f"  [default: {self.default_of(self.tasks if task is None else [task])}]"
+        return click.Option.get_help_record(shown, context)
 
 
 def _set_verbosity(context: click.Context, option: click.Parameter, value: bool) -> None:
@@ -66,11 +86,18 @@ def _verbosity_options() -> list[Option]:
 class Command(click.Command):
     """A command whose help lists the options by group, in the order of `params`; the group "Options" is last.
 
-    Every command has --quiet and --verbose. Keras is imported when the command runs, and not for its help.
+    With a task on the command line, these are only the options that the task has. Every command has --quiet and
+    --verbose. Keras is imported when the command runs, and not for its help.
     """
 
     def __init__(self, *arguments: Any, params: Sequence[click.Parameter] = (), **settings: Any) -> None:
         super().__init__(*arguments, params=[*params, *_verbosity_options()], **settings)
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; find its task first, for the help."""
+        task = self.make_parser(context).parse_args([*args])[0].get("task")
+        context.meta[_TASK] = task if task in TASK_SPECS else None
+        return super().parse_args(context, args)
 
     def invoke(self, context: click.Context) -> Any:
         """Import Keras, and run the command."""
@@ -81,8 +108,9 @@ class Command(click.Command):
     def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options to the help."""
         groups: dict[str, list[tuple[str, str]]] = {}
+        task = context.meta.get(_TASK)
         for option in self.get_params(context):
-            if isinstance(option, click.Option):
+            if isinstance(option, click.Option) and _has_option(task, option):
                 groups.setdefault(getattr(option, "group", "Options"), []).append(option.get_help_record(context))
         for name, records in sorted(groups.items(), key=lambda group: group[0] == "Options"):
             with formatter.section(name):
@@ -189,18 +217,22 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
         click.UsageError: the message names the first such option and the tasks that have it.
     """
     for name, option in given_flags(context).items():
-        tasks = getattr(option, "tasks", ())
-        if tasks and task not in tasks:
-            raise click.UsageError(f"{name} belongs to a {_either(tasks)}; a {task} has no such option. Leave it out.")
+        if not _has_option(task, option):
+            tasks = _either(option.tasks)
+            raise click.UsageError(f"{name} belongs to a {tasks}; a {task} has no such option. Leave it out.")
+
+
+def _has_option(task: str | None, option: click.Option) -> bool:
+    """Return whether a task has an option; None has the options of all tasks."""
+    return task is None or task in getattr(option, "tasks", TASK_SPECS)
 
 
 def _help_of_tasks(text: str, tasks: Sequence[str]) -> str:
     """Return a help text that names its tasks, or the only task that does not have the option."""
     others = [name for name in TASK_SPECS if name not in tasks]
-    if tasks and len(others) > 1:
-        return f"{_either(tasks).capitalize()}: {text}"
-    text = text[0].upper() + text[1:]
-    return f"{text.rstrip('.')} (not for {others[0]})." if tasks and others else text
+    if len(others) > 1:
+        return f"{_either(tasks).capitalize()}: {text[0].lower()}{text[1:]}"
+    return f"{text.rstrip('.')} (not for {others[0]})." if others else text
 
 
 def _either(names: Sequence[str]) -> str:

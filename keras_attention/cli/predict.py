@@ -35,13 +35,13 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT; the score is the log-probability of the text; with beam search, it is divided by the "
+    help="write SCORE<tab>TEXT instead of each text; SCORE is its log-probability, with beam search divided by the "
     "length penalty.",
 )
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (
-    "MODEL is a .keras file or the directory of an export. SOURCE is a text file; without it, or with -, the lines are "
-    "read from standard input. For a CSV, TSV or JSONL file, write its texts to a text file first, one per line."
+    "MODEL is a .keras file or the directory of an export. SOURCE is a text file with one text per line; without it, "
+    "or with -, the lines are read from standard input."
 )
 
 
@@ -88,9 +88,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The search is greedy; with --num-beams it is beam search. An export has its own search. With
-    --num-return-sequences, an output line contains all translations, best first, separated by tabs; with --scores,
-    it is SCORE<tab>TRANSLATION for each of them.
+    The search is greedy; with --num-beams it is beam search. An export keeps the search that it was exported with.
+    With --num-return-sequences N, an output line is a list of up to N translations, best first, with a tab between
+    two of them.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -134,9 +134,9 @@ def caption(
     """Caption each of IMAGES with MODEL.
 
     MODEL is a .keras file or the directory of an export. IMAGES are files; without them, or with -, their names are
-    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. An export has
-    its own search. The output line of an image that cannot be read is empty, and a message is
-    written to standard error; the exit code is then 1.
+    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. An export keeps
+    the search that it was exported with. For an image that cannot be read, the output line is empty, standard error
+    has a message, and the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -239,9 +239,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The next tokens are sampled; with --num-beams, they are found by beam search. An export has its own search.
-    A newline in an output is printed as \\n. With --num-return-sequences, an output line contains all
-    texts, best first, separated by tabs; with --scores, it is SCORE<tab>TEXT for each of them, separated by tabs.
+    The new tokens are sampled; with --num-beams, beam search finds them. An export keeps the search that it was
+    exported with. A newline in an output is printed as \\n. With --num-return-sequences N, an output line is a list of
+    up to N texts, best first, with a tab between two of them.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -258,8 +258,8 @@ def complete(
     write_lines(source, outputs)
 
 
-_PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL.")
-_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts, separated by a tab.")
+_PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL instead of the label.")
+_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts with a tab between them.")
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
@@ -300,8 +300,8 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Tag the words of each line of SOURCE with MODEL.
 
-    Only white space separates the words of a line: put a space before punctuation. Spaces separate the tags of the
-    output line.
+    Words are separated by white space, so put a space before a punctuation mark that has its own tag. An output line
+    is the tags of the words, with a space between two of them.
     """
     loaded = load_for("tag", model)
 
@@ -316,7 +316,7 @@ _CANDIDATES = Option(
     "--candidates",
     type=click.IntRange(1, 5),
     metavar="N",
-    help="print the N most probable tokens of each mask instead of the text.",
+    help="write the N most probable tokens of each mask instead of the text.",
 )
 
 
@@ -324,9 +324,9 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
-    A mask is written as [MASK] for a model with a WordPiece tokenizer, and as <mask> for any other model. An output
-    line is the text with the most probable tokens; with --candidates, it is TOKEN:PROBABILITY for each candidate, with
-    a tab between the masks.
+    A mask in a line is [MASK] for a model with a WordPiece tokenizer, and <mask> for other models. An output line is
+    the input line with the most probable token in place of each mask. With --candidates N, it is a list of the N most
+    probable tokens of each mask, as TOKEN:PROBABILITY, with a space between two tokens and a tab between two masks.
     """
     loaded = load_for("fill", model)
 
@@ -354,15 +354,16 @@ def _candidates(result: Any, count: int) -> str:
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print log-probabilities of texts, translations or captions.
 
-    Each line of SOURCE has this format, and its output line is this log-probability in nats:
+    The format of a line of SOURCE and the number in its output line depend on MODEL; log is the natural logarithm:
 
     \b
-    language model  TEXT                  log p(TEXT)
-    translator      TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
-    captioner       IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
+    MODEL       line of SOURCE        output line
+    lm          TEXT                  log p(TEXT)
+    translator  TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
+    captioner   IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
 
-    IMAGE is the name of a file. If it cannot be read, the output line is empty, a message is written to standard error,
-    and the exit code is 1. Masked and permutation language models, classifiers and taggers have no such probability.
+    Other models do not compute such a probability. IMAGE is the name of a file. If it cannot be read, the output line
+    is empty, standard error has a message, and the exit code is 1.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)

@@ -6,7 +6,7 @@ import functools
 import json
 import pathlib
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -20,17 +20,23 @@ from keras_attention.storage import local_path
 from keras_attention.task_specs import TASK_SPECS
 
 _CAPTIONER, _ENCODERS = ["captioner"], ["captioner", "classifier", "tagger"]
-_PRESETS = ", ".join(f"{spec.default_preset} ({name})" for name, spec in TASK_SPECS.items())
-_TOKENIZERS = ", ".join(
-    f"{spec.default_tokenizer} ({spec.default_preset})"
-    for spec in TASK_SPECS.values()
-    if spec.default_tokenizer != "sentencepiece"
-)
 _POLICIES = click.Choice(["mixed_bfloat16", "mixed_float16"])
 
 
 def _grouped(group: str) -> Callable[..., Option]:
     return functools.partial(Option, group=group)
+
+
+def _default_presets(tasks: Sequence[str]) -> str:
+    presets = [TASK_SPECS[task].default_preset for task in tasks]
+    named = (f"{preset} ({task})" for preset, task in zip(presets, tasks, strict=True))
+    return presets[0] if len(tasks) == 1 else ", ".join(named)
+
+
+def _default_tokenizers(tasks: Sequence[str]) -> str:
+    specs = [TASK_SPECS[task] for task in tasks if TASK_SPECS[task].default_tokenizer != "sentencepiece"]
+    named = [f"{spec.default_tokenizer} ({spec.default_preset})" for spec in specs]
+    return ", ".join([*named, f"sentencepiece{' (other presets)' * bool(named)}"])
 
 
 def _plan(group: str, *names: str, **settings: Any) -> list[Option]:
@@ -46,24 +52,25 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, CoNLL, text, or caption JSON of COCO or Karpathy; may be compressed "
-        "(.gz, .bz2, .xz); - for standard input; tfds:NAME[:SPLIT] for TensorFlow Datasets. For two aligned files, "
-        "repeat the option: first source, then target.",
+        help="training file: TSV, CSV, JSONL, CoNLL, text, or JSON with captions as in COCO or Karpathy's splits, also "
+        "compressed (.gz, .bz2, .xz); - for standard input; tfds:NAME[:SPLIT] for a data set of TensorFlow Datasets. "
+        "For two text files that are aligned line by line, repeat the option: first the sources, then the targets.",
     ),
     _data(
         "--valid",
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file in a format of --train, which selects the best epoch; --valid none turns "
-        "validation off.  [default: a tenth of the training examples]",
+        help="validation file, in the same formats; a metric of it selects the best epoch; --valid none for no "
+        "validation.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
         "--tokenizer",
         type=click.Choice(TOKENIZER_KINDS),
-        help=f"kind of tokenizer.  [default: {_TOKENIZERS}, sentencepiece (other presets)]",
+        default_of=_default_tokenizers,
+        help="kind of tokenizer.",
     ),
     _tokenizer(
         "--vocabulary-size",
@@ -94,31 +101,33 @@ _DATA = [
         "--augment",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="crop the training images at random, and change their contrast and brightness; turns the region cache "
-        "off.",
+        help="crop the training images at random, and change their contrast and brightness; there is no region cache "
+        "then.",
     ),
     _image(
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="mirror training images at random; do not use it if captions contain left or right.",
+        help="mirror training images at random; not for captions with the words left or right.",
     ),
     _image(
         "--region-cache",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory in which the outputs of a frozen image encoder are stored, so that it encodes each image only "
-        "once.  [default: OUT/region_cache]",
+        help="directory for the outputs of a frozen image encoder, which encodes each image only once.  "
+        "[default: OUT/region_cache]",
     ),
 ]
 _MODEL = [
-    _model("--preset", metavar="NAME", help=f"name of a preset; see `keras-attention presets`.  [default: {_PRESETS}]"),
+    _model(
+        "--preset", metavar="NAME", default_of=_default_presets, help="name of a preset; see `keras-attention presets`."
+    ),
     _model(
         "--set",
         "overrides",
         multiple=True,
         metavar="NAME=VALUE",
-        help="new value of a field of the preset's config, such as units=512; repeatable.",
+        help="value of a field of the config, instead of the preset's, such as units=512; repeatable.",
     ),
     _model(
         "--image-encoder",
@@ -146,15 +155,15 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="text without tags, one text per line, with spaces between words; words with the same neighbours in it "
-        "start with similar embeddings. Repeatable.",
+        help="file of texts without tags, one per line, with spaces between words; the initial embeddings of words "
+        "with the same neighbours in these texts are similar; repeatable.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
         "--freeze",
         is_flag=True,
         tasks=_ENCODERS,
-        help="keep the weights of the text or image encoder fixed, and train the layers after it.",
+        help="do not train the text or image encoder, only the layers after it.",
     ),
 ]
 _OPTIMIZATION = [
@@ -167,7 +176,9 @@ _OPTIMIZATION = [
         help="weight each class by its inverse frequency.",
     ),
     _optimization(
-        "--remat", is_flag=True, help="recompute activations in the backward pass: needs less memory and more time."
+        "--rematerialize",
+        is_flag=True,
+        help="recompute activations in the backward pass, which needs less memory and more time.",
     ),
     _optimization(
         "--mixed-precision", type=_POLICIES, help="train with this dtype policy of Keras instead of float32."
@@ -176,7 +187,7 @@ _OPTIMIZATION = [
         "--self-critical",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="fine-tune the model of --init with self-critical training (reward: CIDEr + BLEU).",
+        help="fine-tune the model of --init with self-critical training; the reward is CIDEr plus BLEU.",
     ),
 ]
 _RUN = [
@@ -207,7 +218,8 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     mlm         masked language model, such as BERT: fills masked words
     plm         permutation language model, XLNet: continues texts
 
-    Defaults that depend on the data are chosen by the size of the training data; train prints them. Example:
+    With TASK, as in `keras-attention train tagger --help`, this help lists only the options of the task. A default
+    that depends on the data follows from the size of the training data; the run prints it. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """

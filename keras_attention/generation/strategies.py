@@ -134,7 +134,7 @@ class BeamSearch(Strategy):
 
     Args:
         num_beams: number of beams, K.
-        length_penalty: length penalty, a; 0 = off, larger favours longer outputs.
+        length_penalty: length penalty, a; 0 = off, larger values favour longer outputs.
         coverage_penalty: coverage penalty, b; 0 = off. It needs a model with attention.
 
     Raises:

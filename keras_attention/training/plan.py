@@ -71,12 +71,12 @@ class TrainingPlan:
         gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
-        mode: whether lower (min) or higher (max) values of the metric are better; by default inferred from its name.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references.
+        mode: whether lower (min) or higher (max) values of the metric are better; by default, its name decides.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default, the script of the references decides.
         patience: stop after this many epochs without improvement. An epoch is an improvement if its metric is better
             than that of the best epoch, or equal with a lower loss.
-        average_checkpoints: number of last epochs whose weights are averaged; the average is kept only if its metric is
-            better than that of the best epoch; 1 = off.
+        average_checkpoints: number of last epochs whose weights are averaged; the run keeps the average only if its
+            metric is better than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:
