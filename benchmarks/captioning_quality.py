@@ -206,7 +206,7 @@ def train(name: str, directory: str, first_run: str | None = None) -> None:
 
     pathlib.Path(directory).mkdir(parents=True, exist_ok=True)
     pathlib.Path(directory, "setting.json").write_text(json.dumps(name))
-    cache = {} if model.image_encoder.is_trainable else {"cache": FEATURES}
+    cache = {} if model.image_encoder.is_trainable else {"region_cache": FEATURES}
     image_options = {"flip": not setting.scenes, **cache}
     if setting.self_critical:
         batches = ka.training.SelfCriticalBatches(examples, model, setting.max_tokens, **image_options)

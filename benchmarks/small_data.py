@@ -113,7 +113,7 @@ def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
     if row == "classifier_init":
         options += ["--init", os.environ["INIT"]]
     if row == "tagger_pretrain":
-        options += ["--pretrain", DATA / "lm_text" / "wikitext2" / "valid.txt"]
+        options += ["--unlabelled-texts", DATA / "lm_text" / "wikitext2" / "valid.txt"]
     is_started = (directory / "run" / "run.json").exists()
     options = ["--resume"] if is_started else [*train, *valid, *options]
     command = [sys.executable, "-m", "keras_attention", "train", task, "--out", directory / "run", *options]
@@ -134,11 +134,14 @@ def score(task: str, directory: pathlib.Path) -> dict:
     reading = {"images": options["images"]} if task == "captioner" else {}
     train, valid = (model.data.read(options[f"{split}_files"], **reading) for split in ("train", "valid"))
     search = {"strategy": ka.BeamSearch(num_beams=5)} if model.data.text_metrics else {}
-    scores = ka.evaluate(model, valid, **search, **({"lowercase": True} if task == "translator" else {}))
+    scores = ka.evaluate(model, valid, **search, **({"ignore_case": True} if task == "translator" else {}))
     metric = {"translator": "bleu", "captioner": "cider", "lm": "loss"}.get(task, "accuracy")
     found = ka.training.baseline(model, train, valid, metric)
     scale = 100 if metric == "accuracy" else 1
-    result = {"score": scores[metric] * scale, "signature": scores["signature"]}
+    result = {
+        "score": scores[metric] * scale,
+        "settings": scores["bleu_signature" if task == "translator" else "settings"],
+    }
     if found is not None:
         result |= {"baseline": found.value * scale, "baseline_is": found.description}
     if task == "captioner":

@@ -169,7 +169,7 @@ def report(*directories: str) -> None:
         )
         texts, result = scores(model, setting, examples, beam)
         sources, references = zip(*examples, strict=True)
-        systems[name] = ka.metrics.evaluate_by_length(sources, texts, references, lowercase=True)
+        systems[name] = ka.metrics.evaluate_by_length(sources, texts, references, ignore_case=True)
         signatures[name] = f"{result.bleu_signature} {result.chrf_signature}"
         print(
             f"| {name} | {model.count_params():,} | {metadata['history']['minutes'][-1]:.0f} | {metadata['epoch']} "

@@ -31,12 +31,12 @@ def evaluate(
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
         batch_size: texts or images in a batch; the metrics do not depend on it.
-        **options: for a `Translator`, `lowercase=True` ignores case in BLEU and chrF, and `bleu_tokenizer` names
-            sacreBLEU's tokenizer; by default it is chosen by the script of the references.
+        **options: for a `Translator`, `ignore_case=True`, which ignores case in BLEU and chrF, and `bleu_tokenizer`,
+            the name of sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
     Returns:
-        dict of the metrics and a `signature`, which describes how they were computed. Do not compare metrics with
-        different signatures.
+        dict of the metrics and `settings`, which describes how they were computed; for a `Translator`, these are
+        `bleu_signature` and `chrf_signature` of sacreBLEU. Do not compare metrics with different settings.
 
     Raises:
         TypeError: `model` is neither a task nor an export, `examples` are not those of its task, or `strategy` is
@@ -48,7 +48,7 @@ def evaluate(
         >>> pairs = [("we eat bread", "comemos pan"), ("they drink water", "beben agua")]
         >>> model = ka.Translator.from_examples(pairs, tokenizer_kind="characters", units=12)
         >>> metrics = ka.evaluate(model, pairs)
-        >>> metrics["bleu"] <= 100, metrics["signature"].split("|")[0]
+        >>> metrics["bleu"] <= 100, metrics["bleu_signature"].split("|")[0]
         (True, 'nrefs:1')
     """
     task = task_of(model)

@@ -131,7 +131,7 @@ def test_one_caption_is_scored_for_all_images():
     model = ka.Captioner.from_preset(
         "show_and_tell", tokenizer=tokenizer, image_encoder="small_cnn", image_size=32, units=8, embedding_dim=4
     )
-    expected = evaluate_texts(["a dog runs here"] * 2, [e.captions for e in valid], lowercase=True).bleu
+    expected = evaluate_texts(["a dog runs here"] * 2, [e.captions for e in valid], ignore_case=True).bleu
     assert ka.training.baseline(model, examples, valid).value == expected > 0
 
 

@@ -15,7 +15,7 @@ def test_cached_regions_equal_the_encoded_images(caption_tokenizer, tmp_path):
     with pytest.warns(UserWarning, match="mobilenet_0.25 is frozen, so its random weights are never trained"):
         model, captioned = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25"), examples(5)
     encoded = ka.data.caption_batches(captioned, model, max_tokens=10_000, shuffle=False)[0]
-    cached = ka.data.caption_batches(captioned, model, max_tokens=10_000, shuffle=False, cache=tmp_path)[0]
+    cached = ka.data.caption_batches(captioned, model, max_tokens=10_000, shuffle=False, region_cache=tmp_path)[0]
     assert set(encoded[0]) == {"images", "target_ids"}
     assert set(cached[0]) == {"regions", "target_ids"}
     order, cached_order = (np.lexsort(batch[1].T) for batch in (encoded, cached))
@@ -86,7 +86,7 @@ def test_unreadable_images_are_skipped_with_a_warning(caption_tokenizer, tmp_pat
     readable = examples(19)
     broken = ka.data.CaptionedImage("broken.jpg", b"no image", ("a dog",))
     missing = ka.data.CaptionedImage("missing.jpg", str(tmp_path / "missing.jpg"), ("a dog",))
-    for options in ({}, {"cache": tmp_path}):
+    for options in ({}, {"region_cache": tmp_path}):
         model = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25" if options else "small_cnn")
         with pytest.warns(UserWarning, match="1 of 20 images cannot be read: missing.jpg"):
             ka.data.caption_batches([*readable, missing], model, **options)
@@ -115,7 +115,7 @@ def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_pat
     )
     if cached:  # the outputs of an untrained MobileNet are nearly 0
         model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
-    options = {"cache": tmp_path} if cached else {}
+    options = {"region_cache": tmp_path} if cached else {}
     batches = ka.data.caption_batches(captioned, model, 10**6, flip=True, **options)
     image = ka.data.read_images([captioned[0].image], 32)[0]
     both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
@@ -130,8 +130,8 @@ def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_pat
 @pytest.mark.parametrize(
     ("sizes", "options", "message"),
     [
-        ({}, {"cache": "features"}, "the image encoder is trainable"),
-        ({"image_encoder": "mobilenet_0.25"}, {"cache": "features", "augment": True}, "Use only one of them"),
+        ({}, {"region_cache": "features"}, "the image encoder is trainable"),
+        ({"image_encoder": "mobilenet_0.25"}, {"region_cache": "features", "augment": True}, "Use only one of them"),
     ],
 )
 def test_options_that_exclude_each_other_are_an_error(caption_tokenizer, sizes, options, message):

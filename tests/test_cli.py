@@ -101,7 +101,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
 def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
-    balanced = ["--class-weights", "balanced"]
+    balanced = ["--class-weight", "balanced"]
     code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL, *balanced)
     assert code == 0, err
     assert load_arrays(out / "checkpoint.npz")[1]["identity"]["class_weight"] == "balanced"
@@ -175,13 +175,13 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
 @pytest.mark.usefixtures("short_searches")
 def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
-    options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *TINY]
+    options = ["--preset", "bert_base", "--tokenizer-kind", "characters", "--epochs", 1, *TINY]
     code, _, err = run("train", "mlm", "--train", tmp_path / "x.txt", "--out", tmp_path / "run", *options)
     assert code == 0, err
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  signature: per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  settings: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0

@@ -9,7 +9,7 @@ import sacrebleu
 
 import keras_attention as ka
 from keras_attention.metrics import evaluate_by_length, evaluate_texts
-from keras_attention.metrics.text import bleu_tokenizer
+from keras_attention.metrics.text import bleu_tokenizer_of
 
 TEXTS = {  # without the packages of MeCab
     "English": ("we eat fresh bread", "13a"),
@@ -33,7 +33,7 @@ TEXTS = {  # without the packages of MeCab
 @pytest.mark.parametrize(("text", "tokenizer"), TEXTS.values(), ids=TEXTS)
 def test_the_tokenizer_is_chosen_by_script(text, tokenizer, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert bleu_tokenizer([text, text]) == tokenizer
+    assert bleu_tokenizer_of([text, text]) == tokenizer
     if text:
         scores = evaluate_texts([text], [text])
         assert f"tok:{tokenizer}" in scores.bleu_signature
@@ -43,14 +43,14 @@ def test_the_tokenizer_is_chosen_by_script(text, tokenizer, monkeypatch):
 @pytest.mark.parametrize(("language", "tokenizer"), [("Japanese", "ja-mecab"), ("Korean", "ko-mecab")])
 def test_an_installed_word_tokenizer_is_preferred(language, tokenizer, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
-    assert bleu_tokenizer([TEXTS[language][0]]) == tokenizer
+    assert bleu_tokenizer_of([TEXTS[language][0]]) == tokenizer
 
 
 def test_bleu_of_chinese_is_that_of_sacrebleu():
     hypotheses, references = ["我们吃面包和水", "你好"], ["我们吃面包和米", "你好吗"]
     expected = sacrebleu.corpus_bleu(hypotheses, [references], tokenize="zh").score
     assert evaluate_texts(hypotheses, references).bleu == pytest.approx(expected, abs=1e-3)
-    assert evaluate_texts(hypotheses, references, tokenizer="13a").bleu < expected / 3
+    assert evaluate_texts(hypotheses, references, bleu_tokenizer="13a").bleu < expected / 3
     by_length = evaluate_by_length(["a b", "c d"], hypotheses, references)
     assert by_length == {"1-7": (2, pytest.approx(expected, abs=1e-3))}
 
@@ -64,7 +64,7 @@ def test_evaluate_takes_the_tokenizer():
 
     pairs = [("我们吃新鲜的面包", "我们吃新鲜的面包")]
     scores = [ka.evaluate(Copies(), pairs, **options) for options in ({}, {"bleu_tokenizer": "char"})]
-    assert ["tok:zh" in scores[0]["signature"], "tok:char" in scores[1]["signature"]] == [True, True]
+    assert ["tok:zh" in scores[0]["bleu_signature"], "tok:char" in scores[1]["bleu_signature"]] == [True, True]
     assert [score["bleu"] for score in scores] == [100, 100]
 
 
@@ -83,10 +83,10 @@ def test_bleu_by_hand():
     assert "case:mixed" in scores.bleu_signature
 
 
-def test_scores_are_case_sensitive_unless_lowercase_is_true():
+def test_scores_are_case_sensitive_unless_case_is_ignored():
     hypothesis, reference = ["We Eat Fresh Bread Today"], ["we eat fresh bread today"]
     assert evaluate_texts(hypothesis, reference).bleu < 1
-    np.testing.assert_allclose(evaluate_texts(hypothesis, reference, lowercase=True).bleu, 100)
+    np.testing.assert_allclose(evaluate_texts(hypothesis, reference, ignore_case=True).bleu, 100)
 
 
 def test_scores_by_length_counts_words():

@@ -43,7 +43,7 @@ _PARAMETERS = [
         "--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory that contains the images."
     ),
     *reading_options("Data"),
-    Option("--lowercase", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
+    Option("--ignore-case", is_flag=True, tasks=["translator"], group="Metrics", help="ignore case in BLEU and chrF."),
     *from_fields(ka.training.TrainingPlan, ["bleu_tokenizer"], tasks=["translator"], group="Metrics"),
     Option(
         "--plot",
@@ -66,7 +66,7 @@ def evaluate(
     images: str | None,
     columns: dict[str, str] | None,
     tag_column: int | None,
-    lowercase: bool,
+    ignore_case: bool,
     bleu_tokenizer: str | None,
     plot: str | None,
     **search: Any,
@@ -84,8 +84,9 @@ def evaluate(
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    The line `signature` says how the metrics were computed, such as per:word for an accuracy of words. A translator or
-    captioner uses greedy search; with --num-beams it uses beam search. An export has its own search.
+    The last lines say how the metrics were computed: the signatures of sacreBLEU for BLEU and chrF, and settings for
+    other metrics, such as per:word for an accuracy of words. A translator or captioner uses greedy search, or beam
+    search with --num-beams. An export keeps the search that it was exported with.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -93,7 +94,7 @@ def evaluate(
     loaded = load(model)
     task = task_of(loaded)
     refuse_other_tasks(context, task.spec.command_name)
-    options = {name: value for name, value in (("lowercase", lowercase), ("bleu_tokenizer", bleu_tokenizer)) if value}
+    options = {"ignore_case": ignore_case, "bleu_tokenizer": bleu_tokenizer} if task is ka.Translator else {}
     if task.spec.command_name in _WRITERS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
@@ -110,7 +111,7 @@ def evaluate(
 
 
 def _report(metrics: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each metric, then the signatures, which describe how the metrics were computed."""
+    """Yield one line for each metric, then the settings or signatures, which say how the metrics were computed."""
     for name, template in _LINES.items():
         if name in metrics:
             yield template.format(metrics[name]) + _details(name, metrics)
@@ -123,9 +124,9 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"  images that cannot be read: {len(unreadable)} ({names})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
-    for name in ("signature", "chrf_signature"):
+    for name in ("settings", "bleu_signature", "chrf_signature"):
         if name in metrics:
-            yield f"  signature: {metrics[name]}"
+            yield f"  {name.rpartition('_')[2]}: {metrics[name]}"
 
 
 def _details(name: str, metrics: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ _SCENES = {
     "preset": "show_attend_and_tell",
     "image_encoder": "small_cnn",
     "overrides": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
-    "tokenizer": "bpe",
+    "tokenizer_kind": "bpe",
     "vocabulary_size": 200,
     "captions_per_image": 1,
     "epochs": 5,
@@ -40,7 +40,7 @@ _SCENES = {
     "max_tokens": 1024,
 }
 # The model of `--init` already has these options.
-_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
+_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer_kind", "vocabulary_size")
 
 
 @click.command(cls=Command)

@@ -67,7 +67,7 @@ _DATA = [
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
-        "--tokenizer",
+        "--tokenizer-kind",
         type=click.Choice(TOKENIZER_KINDS),
         default_of=_default_tokenizers,
         help="kind of tokenizer.",
@@ -150,8 +150,7 @@ _MODEL = [
         "classifier or tagger may also start from an mlm or plm.",
     ),
     _finetuning(
-        "--pretrain",
-        "unlabelled_texts",
+        "--unlabelled-texts",
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
@@ -170,7 +169,7 @@ _OPTIMIZATION = [
     *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
     *_plan("Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"),
     _optimization(
-        "--class-weights",
+        "--class-weight",
         type=click.Choice(["balanced"]),
         tasks=["classifier", "tagger"],
         help="weight each class by its inverse frequency.",

@@ -67,7 +67,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             out,
             plan,
             validation=valid,
-            class_weight=options["class_weights"],
+            class_weight=options["class_weight"],
             batch_options=images,
             callbacks=callbacks,
             verbose=not VERBOSITY.quiet,
@@ -107,15 +107,15 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own image encoder; leave out --image-encoder and --image-encoder-weights.",
         ),
         (
-            init and any(options[name] for name in ("tokenizer", "lowercase", "vocabulary_size", "normalization")),
-            "--init has its own tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
+            init and any(options[name] for name in ("tokenizer_kind", "lowercase", "vocabulary_size", "normalization")),
+            "--init has a tokenizer; leave out --tokenizer-kind, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
             init and options["unlabelled_texts"],
-            "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
+            "--init is trained already, and --unlabelled-texts starts with a new model; choose one of the two.",
         ),
         *(
-            (not local_path(path).exists(), f"--pretrain: there is no file {path}.")
+            (not local_path(path).exists(), f"--unlabelled-texts: there is no file {path}.")
             for path in options["unlabelled_texts"]
         ),
         (
@@ -224,7 +224,10 @@ def _derived_fields(task: type, size: DataSize, options: dict[str, Any]) -> dict
     """Return the config fields of a new model that follow from the data, and the limit of its vocabulary."""
     preset = options["preset"]
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
-    kind, overrides = options["tokenizer"] or default_tokenizer_kind(task, preset), _overrides(options["overrides"])
+    kind, overrides = (
+        options["tokenizer_kind"] or default_tokenizer_kind(task, preset),
+        _overrides(options["overrides"]),
+    )
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
         del fields["vocabulary_size"]
@@ -279,7 +282,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     image_options = {name: options[name] for name in ("augment", "flip", "captions_per_image") if options[name]}
     if model.image_encoder is None or options["augment"] or model.image_encoder.is_trainable:
         return image_options
-    return {"cache": local_path(options["region_cache"] or out / "region_cache"), **image_options}
+    return {"region_cache": local_path(options["region_cache"] or out / "region_cache"), **image_options}
 
 
 def _model(
@@ -296,7 +299,7 @@ def _model(
         ka.training.enable_lora(model, options["lora"])
     elif options["freeze"] or ("set_before_pairs" in options and (out / "model.keras").exists()):
         ka.training.freeze(model)
-    if options["remat"]:
+    if options["rematerialize"]:
         ka.training.rematerialize(model)
     return model
 
@@ -314,7 +317,7 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
     return task.from_examples(
         examples,
         options["preset"],
-        tokenizer_kind=options["tokenizer"],
+        tokenizer_kind=options["tokenizer_kind"],
         vocabulary_size=options["vocabulary_size"],
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
@@ -325,13 +328,16 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
 
 
 def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
-    """Return the texts of --pretrain, and say how many words of the examples they have."""
+    """Return the texts of --unlabelled-texts, and say how many words of the examples they have."""
     texts = [text for path in paths for text in ka.data.read_texts(path)]
     if texts:
         known = {word for text in texts for word in text.lower().split()}
         words = [word for text in task.data.texts(examples) for word in text.lower().split()]
         share = sum(word in known for word in words) / max(len(words), 1)
-        say(f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
+        say(
+            f"--unlabelled-texts: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training "
+            "examples"
+        )
     return texts
 
 

@@ -31,7 +31,7 @@ def caption_batches(
     max_tokens: int = 4096,
     shuffle: bool = True,
     seed: int = 0,
-    cache: str | pathlib.Path | None = None,
+    region_cache: str | pathlib.Path | None = None,
     augment: bool = False,
     flip: bool = False,
     captions_per_image: int | None = None,
@@ -49,19 +49,19 @@ def caption_batches(
         max_tokens: maximum number of caption tokens in a batch, padding included.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        cache: the directory of the region cache. Each image (with `flip` also its mirror image) is encoded once and
+        region_cache: a directory, or None. Each image (with `flip` also its mirror image) is encoded once and
             stored, and batches have `regions` instead of `images`. Only for a frozen image encoder.
-        augment: augment the images, differently in each epoch; not with a cache.
+        augment: augment the images, differently in each epoch; not with a region cache.
         flip: mirror each image with probability 1/2. Do not use it if captions mention left or right.
-        captions_per_image: n. None for the most frequent number of captions per image, or 1 with a cache.
+        captions_per_image: n. None for the most frequent number of captions per image, or 1 with a region cache.
 
     Returns:
         For B images, batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B n, T)}, labels
         (B n, T), weights (B n, T) float32, 0 at padding). Unreadable images are skipped; one warning names them.
 
     Raises:
-        ValueError: there are no examples, `captions_per_image` is below 1, or there is a cache although the image
-            encoder is trainable or `augment` is True.
+        ValueError: there are no examples, `captions_per_image` is below 1, or `region_cache` is not None although the
+            image encoder is trainable or `augment` is True.
         DataError: more than a tenth of the images cannot be read.
 
     Example:
@@ -76,11 +76,11 @@ def caption_batches(
     """
     if captions_per_image is not None:
         require_positive_integer("captions_per_image", captions_per_image, ", or None")
-    images = image_source(examples, captioner, cache, augment, flip)
+    images = image_source(examples, captioner, region_cache, augment, flip)
     readable = np.flatnonzero(warn_unreadable(examples, images.valid))
     reader = captioner.target_reader
     ids = _encode_captions([examples[i] for i in readable], reader)
-    default_n = statistics.mode(map(len, ids)) if cache is None and ids else 1
+    default_n = statistics.mode(map(len, ids)) if region_cache is None and ids else 1
     max_caption = max(map(len, itertools.chain(*ids)), default=1)
     n = max(1, min(captions_per_image or default_n, max_tokens // max_caption))
     groups = [
@@ -136,14 +136,14 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
 
 
 def image_regions(
-    examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flipped: bool = False
+    examples: Sequence[CaptionedImage], captioner: Any, region_cache: str | pathlib.Path, flipped: bool = False
 ) -> RegionCache:
     """Return the region cache of the images; encode the images that it lacks.
 
     Args:
         examples: B images, from `read_captions`.
         captioner: a `Captioner` whose image encoder is frozen.
-        cache: a directory; see `caption_batches`.
+        region_cache: a directory; see `caption_batches`.
         flipped: encode the mirror images.
 
     Returns:
@@ -158,7 +158,7 @@ def image_regions(
         [example.image for example in examples],
         (lambda images: encode(images[:, :, ::-1])) if flipped else encode,
         captioner.image_encoder.digest() + " flipped" * flipped,
-        cache,
+        region_cache,
         captioner.config.image_size,
     )
 
@@ -166,7 +166,7 @@ def image_regions(
 def image_source(
     examples: Sequence[CaptionedImage],
     captioner: Any,
-    cache: str | pathlib.Path | None = None,
+    region_cache: str | pathlib.Path | None = None,
     augment: bool = False,
     flip: bool = False,
 ) -> _CachedRegions | _DecodedImages:
@@ -177,31 +177,31 @@ def image_source(
         {`images` (n, size, size, 3)} or {`regions` (n, R, C)}, float32.
 
     Raises:
-        ValueError: there is a cache although the image encoder is trainable or `augment` is True.
+        ValueError: there is a region cache although the image encoder is trainable or `augment` is True.
     """
-    if cache is None:
+    if region_cache is None:
         return _DecodedImages(examples, captioner, augment, flip)
     if captioner.image_encoder.is_trainable:
         raise ValueError(
-            f"`cache` is {str(cache)!r}, but the image encoder is trainable (`fine_tune_from`, or small_cnn), so its "
-            "features change. Remove the cache, or freeze the image encoder."
+            f"`region_cache` is {str(region_cache)!r}, but the image encoder is trainable (`fine_tune_from`, or "
+            "small_cnn), so its features change. Leave out the region cache, or freeze the image encoder."
         )
     if augment:
         raise ValueError(
             "`augment` changes the images in each epoch, but a region cache has the features of unchanged images. Use "
             "only one of them."
         )
-    return _CachedRegions(examples, captioner, cache, flip)
+    return _CachedRegions(examples, captioner, region_cache, flip)
 
 
 class _CachedRegions:
     """Region features of a frozen image encoder, read from disk."""
 
     def __init__(
-        self, examples: Sequence[CaptionedImage], captioner: Any, cache: str | pathlib.Path, flip: bool
+        self, examples: Sequence[CaptionedImage], captioner: Any, region_cache: str | pathlib.Path, flip: bool
     ) -> None:
-        self.regions = image_regions(examples, captioner, cache)
-        self.flipped = image_regions(examples, captioner, cache, flipped=True) if flip else None
+        self.regions = image_regions(examples, captioner, region_cache)
+        self.flipped = image_regions(examples, captioner, region_cache, flipped=True) if flip else None
         self.valid = self.regions.valid
 
     def inputs(self, indices: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -146,7 +146,7 @@ class Transformer(BaseLayer):
         if self.has_memory:
             memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
             block_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
-            constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "is_real": block_memory.is_real}}
+            constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
         constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(self.blocks)}
         prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
         x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
@@ -172,7 +172,7 @@ class Transformer(BaseLayer):
         step, state = begin_step(state, memory.get("bias"), self.compute_dtype)
         x, state, scores = step_stack(self.blocks, x, state, functools.partial(step_block, step=step))
         means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]
-        mean = functools.reduce(ops.add, means) * (memory["is_real"] / len(means)) if means else None
+        mean = functools.reduce(ops.add, means) * (memory["scale"] / len(means)) if means else None
         return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):

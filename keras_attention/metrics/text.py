@@ -33,17 +33,17 @@ class TextMetrics:
 def evaluate_texts(
     hypotheses: Sequence[str],
     references: Sequence[str | Sequence[str]],
-    lowercase: bool = False,
-    tokenizer: str | None = None,
+    ignore_case: bool = False,
+    bleu_tokenizer: str | None = None,
 ) -> TextMetrics:
     """Score translations with sacreBLEU and chrF2.
 
     Args:
         hypotheses: the translations, one string per line.
         references: the reference translations, one string per line, or a sequence of strings per line.
-        lowercase: ignore case.
-        tokenizer: sacreBLEU's tokenizer for BLEU, such as `"13a"`, or `"none"` for tokenized text; None to choose it by
-            the script of the references, see `bleu_tokenizer`. The signature names it.
+        ignore_case: ignore case.
+        bleu_tokenizer: sacreBLEU's tokenizer for BLEU, such as `"13a"`, or `"none"` for tokenized text; None to choose
+            it by the script of the references, see `bleu_tokenizer_of`. The signature names it.
 
     Returns:
         `TextMetrics`.
@@ -68,9 +68,9 @@ def evaluate_texts(
     if not all(groups):
         line = [bool(group) for group in groups].index(False) + 1
         raise ValueError(f"Line {line} has no reference; expected one. Add it, or remove the line from both files.")
-    tokenizer = tokenizer or bleu_tokenizer([text for group in groups for text in group])
+    bleu_tokenizer = bleu_tokenizer or bleu_tokenizer_of([text for group in groups for text in group])
     # `force`: no message for each score of texts that end in " ."; captions of public data sets do.
-    bleu, chrf = BLEU(lowercase=lowercase, tokenize=tokenizer, force=True), CHRF(lowercase=lowercase)
+    bleu, chrf = BLEU(lowercase=ignore_case, tokenize=bleu_tokenizer, force=True), CHRF(lowercase=ignore_case)
     streams = [list(stream) for stream in itertools.zip_longest(*groups)]  # None for a line with fewer references
     bleu_score = bleu.corpus_score(list(hypotheses), streams)
     chrf_score = chrf.corpus_score(list(hypotheses), streams)
@@ -88,7 +88,7 @@ _SCRIPTS = {  # code points of scripts that are written without spaces, or whose
 UNSPACED = "".join(points for script, points in _SCRIPTS.items() if script != "hangul")  # scripts without spaces
 
 
-def bleu_tokenizer(texts: Sequence[str]) -> str:
+def bleu_tokenizer_of(texts: Sequence[str]) -> str:
     """Choose sacreBLEU's tokenizer by the script of most letters of texts.
 
     Returns:
@@ -97,7 +97,7 @@ def bleu_tokenizer(texts: Sequence[str]) -> str:
         `"13a"` for other scripts.
 
     Example:
-        >>> bleu_tokenizer(["we eat bread"]), bleu_tokenizer(["我们吃面包"])
+        >>> bleu_tokenizer_of(["we eat bread"]), bleu_tokenizer_of(["我们吃面包"])
         ('13a', 'zh')
     """
     text = "".join(texts)
@@ -119,8 +119,8 @@ def evaluate_by_length(
     hypotheses: Sequence[str],
     references: Sequence[str],
     edges: Sequence[int] = (8, 11, 14, 17, 21),
-    lowercase: bool = False,
-    tokenizer: str | None = None,
+    ignore_case: bool = False,
+    bleu_tokenizer: str | None = None,
 ) -> dict[str, tuple[int, float]]:
     """Return BLEU for sources of each length, counted in words.
 
@@ -129,8 +129,8 @@ def evaluate_by_length(
         hypotheses: their translations.
         references: their reference translations.
         edges: the shortest length of each bin after the first bin.
-        lowercase: see `evaluate_texts`.
-        tokenizer: see `evaluate_texts`.
+        ignore_case: see `evaluate_texts`.
+        bleu_tokenizer: see `evaluate_texts`.
 
     Returns:
         dict: name of the bin, such as `"8-10"` -> (number of sentences, BLEU). Empty bins are not in it.
@@ -142,13 +142,13 @@ def evaluate_by_length(
 
     Reference: Bahdanau et al., 2015, https://arxiv.org/abs/1409.0473, figure 2.
     """
-    tokenizer = tokenizer or bleu_tokenizer(references)
+    bleu_tokenizer = bleu_tokenizer or bleu_tokenizer_of(references)
     begins, ends = [1, *edges], [edge - 1 for edge in edges] + [None]
     bins: dict[str, tuple[int, float]] = {}
     for begin, end in zip(begins, ends, strict=True):
         indices = [i for i, text in enumerate(sources) if begin <= len(text.split()) <= (10**9 if end is None else end)]
         if indices:
             texts, expected = ([side[i] for i in indices] for side in (hypotheses, references))
-            metrics = evaluate_texts(texts, expected, lowercase, tokenizer)
+            metrics = evaluate_texts(texts, expected, ignore_case, bleu_tokenizer)
             bins[f"{begin}+" if end is None else f"{begin}-{end}"] = (len(indices), metrics.bleu)
     return bins

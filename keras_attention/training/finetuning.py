@@ -127,7 +127,7 @@ def rematerialize(model: keras.Model) -> None:
     if not stacks:
         raise ValueError(
             f"This {type(model).__name__} has no Transformer blocks to rematerialize; expected a Transformer preset. "
-            "For a recurrent network, leave rematerialization (--remat) out and lower `max_tokens`."
+            "For a recurrent network, leave rematerialization (--rematerialize) out and lower `max_tokens`."
         )
     layers = [layer for stack in stacks for layer in all_layers(stack)]
     has_dropout = any(layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout))

@@ -56,7 +56,7 @@ def train(
         extra_metrics: a function that is called with the model after each epoch; it returns metrics, such as
             `{"val_f1": 0.7}`, which are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
-        batch_options: more arguments of the task's `make_batches`, such as `{"cache": "run/region_cache"}` for a
+        batch_options: more arguments of the task's `make_batches`, such as `{"region_cache": "run/region_cache"}` for a
             `Captioner` with a frozen image encoder.
         callbacks: more Keras callbacks.
         verbose: write one line per epoch to standard error, and a progress bar if it is a terminal.

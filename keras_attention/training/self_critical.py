@@ -42,7 +42,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
         captions_per_image: n.
         images_per_epoch: maximum number of images in an epoch.
         seed: seed of the choice of images and of the sampling.
-        **image_options: the arguments `cache`, `augment` and `flip` of `caption_batches`.
+        **image_options: the arguments `region_cache`, `augment` and `flip` of `caption_batches`.
 
     Returns:
         Batches like those of `caption_batches`; the weights (B, T) are a_k, and 0 at padding. Pass them to
@@ -54,7 +54,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
             the errors of `caption_batches`.
 
     Example:
-        >>> batches = SelfCriticalBatches(examples, captioner, cache="region_cache")  # doctest: +SKIP
+        >>> batches = SelfCriticalBatches(examples, captioner, region_cache="region_cache")  # doctest: +SKIP
         >>> plan = ka.training.TrainingPlan(epochs=8, learning_rate=1e-4, label_smoothing=0.0)  # doctest: +SKIP
         >>> ka.train(captioner, batches, "runs/better", plan, extra_metrics=extra_metrics)  # doctest: +SKIP
 

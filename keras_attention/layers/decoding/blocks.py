@@ -46,8 +46,8 @@ def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None)
         split_step_heads(merged_dense(layer)(memory.vectors), memory.sizes, attention.num_heads, attention.key_dim)[0]
         for layer in (attention.key_projection, attention.value_projection)
     )
-    is_real = ops.cast(ops.expand_dims(memory.is_real, -1), values.dtype)
-    return {"dense": _merged_layers(block), "memory_cache": make_cache(keys, values * is_real)}
+    scale = ops.cast(ops.expand_dims(memory.scale, -1), values.dtype)
+    return {"dense": _merged_layers(block), "memory_cache": make_cache(keys, values * scale)}
 
 
 def _merged_layers(block: TransformerBlock) -> dict:

@@ -46,14 +46,14 @@ class MemoryInputs(NamedTuple):
 
     Example:
         >>> memory = memory_inputs(keras.ops.ones((2, 3, 5)), keras.ops.array([[True, True, False], [False] * 3]))
-        >>> tuple(memory.vectors.shape), keras.ops.convert_to_numpy(memory.is_real)[:, 0, 0].tolist()
+        >>> tuple(memory.vectors.shape), keras.ops.convert_to_numpy(memory.scale)[:, 0, 0].tolist()
         ((6, 5), [1.0, 0.0])
     """
 
     vectors: Any  # (B S, M)
     sizes: tuple  # (B, S)
     bias: Any  # (B, 1, 1, S)
-    is_real: Any  # (B, 1, 1) float32, 0 if all positions are masked
+    scale: Any  # (B, 1, 1) float32: 1, or 0 if all positions are masked; contexts are multiplied by it
 
 
 class PromptInputs(NamedTuple):
@@ -103,9 +103,9 @@ def memory_inputs(memory, mask) -> MemoryInputs:
         >>> print(keras.ops.convert_to_numpy(memory.bias)[0, 0])
         [[ 0.e+00  0.e+00 -1.e+30]]
     """
-    is_real = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
+    scale = ops.expand_dims(ops.cast(ops.any(mask, axis=1), "float32"), (1, 2))
     vectors = ops.reshape(memory, (-1, memory.shape[-1]))
-    return MemoryInputs(vectors, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), is_real)
+    return MemoryInputs(vectors, ops.shape(memory)[:2], ops.expand_dims(mask_bias(mask), (1, 2)), scale)
 
 
 def prompt_inputs(sizes: tuple, memory: MemoryInputs | None = None) -> PromptInputs:

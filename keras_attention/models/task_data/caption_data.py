@@ -47,7 +47,7 @@ class CaptionData(TaskData):
         self, model: Any, examples: CaptionedImages, max_tokens: int, shuffle: bool, seed: int, **images: Any
     ) -> Any:
         """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
-        images = images if shuffle else {"cache": images.get("cache")}
+        images = images if shuffle else {"region_cache": images.get("region_cache")}
         return super().batches(model, examples, max_tokens, shuffle, seed, **images)
 
     def validation_metric(
@@ -55,7 +55,7 @@ class CaptionData(TaskData):
         model: Any,
         examples: CaptionedImages,
         metric: str,
-        cache: Any = None,
+        region_cache: Any = None,
         bleu_tokenizer: str | None = None,
         **_: Any,
     ) -> float:
@@ -65,16 +65,16 @@ class CaptionData(TaskData):
             model: a `Captioner`.
             examples: from `read_captions`.
             metric: `"bleu"` or `"cider"`.
-            cache: directory of region features, or None.
+            region_cache: directory of region features, or None.
             bleu_tokenizer: see `evaluate_texts`.
 
         Raises:
             ValueError: no image can be read.
         """
-        if cache is None:
+        if region_cache is None:
             captions = model.caption([example.image for example in examples], batch_size=64)
         else:
-            regions = image_regions(examples, model, cache)
+            regions = image_regions(examples, model, region_cache)
             captions = model.caption_regions(regions, batch_size=64)
             captions = [dataclasses.replace(c, valid=bool(v)) for c, v in zip(captions, regions.valid, strict=True)]
         return _text_metric(*_readable(captions, examples), metric, bleu_tokenizer)
@@ -109,14 +109,14 @@ class CaptionData(TaskData):
             "cider": 100 * metrics.cider,
             "images": len(texts),
             "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-            "signature": metrics.note,
+            "settings": metrics.settings,
         }
 
 
 def _text_metric(texts: list[str], references: Sequence, metric: str, bleu_tokenizer: str | None) -> float:
     if metric == "cider":
         return 100 * evaluate_captions(texts, references, meteor=False).cider
-    return evaluate_texts(texts, references, lowercase=True, tokenizer=bleu_tokenizer).bleu
+    return evaluate_texts(texts, references, ignore_case=True, bleu_tokenizer=bleu_tokenizer).bleu
 
 
 def _readable(captions: Sequence[Caption], examples: CaptionedImages) -> tuple[list[str], list]:

@@ -57,7 +57,7 @@ class TranslationData(TaskData):
         """Return BLEU or chrF of greedy translations."""
         texts = [translation.text for translation in model.translate([source for source, _ in examples], batch_size=64)]
         references = [target for _, target in examples]
-        return getattr(evaluate_texts(texts, references, tokenizer=bleu_tokenizer), metric)
+        return getattr(evaluate_texts(texts, references, bleu_tokenizer=bleu_tokenizer), metric)
 
     def baseline(
         self, model: Any, examples: Pairs, validation: Pairs, metric: str, bleu_tokenizer: str | None = None, **_: Any
@@ -68,21 +68,22 @@ class TranslationData(TaskData):
         examples = examples[:: math.ceil(len(examples) / _MAX_COMPARED)]
         nearest = TfIdf([source for source, _ in examples]).most_similar([source for source, _ in validation])
         metrics = evaluate_texts(
-            [examples[i][1] for i in nearest], [target for _, target in validation], tokenizer=bleu_tokenizer
+            [examples[i][1] for i in nearest], [target for _, target in validation], bleu_tokenizer=bleu_tokenizer
         )
         return Baseline(getattr(metrics, metric), "the translation of the most similar training source")
 
     def metrics(
-        self, model: Any, examples: Pairs, lowercase: bool = False, bleu_tokenizer: str | None = None, **search: Any
+        self, model: Any, examples: Pairs, ignore_case: bool = False, bleu_tokenizer: str | None = None, **search: Any
     ) -> dict[str, Any]:
         """Return `bleu`, `chrf` and `by_length`, the BLEU by source length; see `evaluate_texts` for the options."""
         sources, references = zip(*examples, strict=True)
         texts = [translation.text for translation in model.translate(list(sources), **search)]
-        metrics = evaluate_texts(texts, references, lowercase, bleu_tokenizer)
+        options = {"ignore_case": ignore_case, "bleu_tokenizer": bleu_tokenizer}
+        metrics = evaluate_texts(texts, references, **options)
         return {
             "bleu": metrics.bleu,
             "chrf": metrics.chrf,
-            "by_length": evaluate_by_length(sources, texts, references, lowercase=lowercase, tokenizer=bleu_tokenizer),
-            "signature": metrics.bleu_signature,
+            "by_length": evaluate_by_length(sources, texts, references, **options),
+            "bleu_signature": metrics.bleu_signature,
             "chrf_signature": metrics.chrf_signature,
         }
