@@ -25,7 +25,7 @@ def load(path: str | pathlib.Path) -> Any:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the path is none of the three or a URL, or the file is damaged.
+        ValueError: the path is a URL or none of the three, or the file is damaged.
 
     Example:
         >>> ka.load("translator.keras").translate(["we are eating bread"])  # doctest: +SKIP

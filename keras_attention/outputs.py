@@ -155,11 +155,11 @@ class Classification:
     Attributes:
         text: the text, or the pair of texts, that was classified.
         label: its most probable label; empty for an empty text.
-        score: the probability of the label; for a regression, the output.
+        score: the probability of the label; in a regression, the predicted value.
         pieces: the S pieces of the text.
         attention: (S,) attention scores of the pooling over pieces, float32; None for a model without attention.
-        probabilities: the probability of each label, in the order of the labels of the model. With several labels at
-            once, each is independent; for a regression, the outputs.
+        probabilities: the probability of each label, in the order of the labels of the model. If a text can have
+            several labels, they do not sum to 1; in a regression, they are the predicted values.
 
     Example:
         >>> classification = Classification("so fine", "good", 0.75, probabilities=(0.25, 0.75))

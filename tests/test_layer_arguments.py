@@ -14,8 +14,8 @@ def ones(*shape):
 
 POSITIVE = [
     (layers.AdditiveAttention, {"units": 7}),
-    (layers.AffixEncoder, {"vocabulary_size": 11, "affix_dim": 3, "max_affix_length": 2, "buckets": 13}),
-    (layers.BagOfNGrams, {"vocabulary_size": 11, "units": 7, "buckets": 13}),
+    (layers.AffixEncoder, {"vocabulary_size": 11, "affix_dim": 3, "max_affix_length": 2, "hash_buckets": 13}),
+    (layers.BagOfNGrams, {"vocabulary_size": 11, "units": 7, "hash_buckets": 13}),
     (layers.CharacterEncoder, {"vocabulary_size": 11, "embedding_dim": 3, "units": 14}),
     (layers.DotProductAttention, {"units": 7}),
     (layers.MaskEmbedding, {"width": 7}),
@@ -44,7 +44,7 @@ def assert_refused(layer: type, valid: dict, name: str, value: object, expected:
 def test_a_size_must_be_a_positive_integer(layer, valid):
     layer(**valid)
     for name in valid:
-        expected = "an integer from 1 to 65536." if name == "buckets" else "a positive integer"
+        expected = "an integer from 1 to 65536." if name == "hash_buckets" else "a positive integer"
         for value in (0, -3, 2.5, "7"):
             assert_refused(layer, valid, name, value, expected)
 

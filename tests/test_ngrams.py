@@ -55,7 +55,7 @@ def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
     ids = np.zeros((1, 6, 5), int)
     for i, word in enumerate(words):
         ids[0, i, : len(word)] = [characters.index(char) for char in word]
-    layer = AffixEncoder(12, 2, max_affix_length=3, buckets=BUCKETS, characters=characters)
+    layer = AffixEncoder(12, 2, max_affix_length=3, hash_buckets=BUCKETS, characters=characters)
     outputs = keras.ops.convert_to_numpy(layer(ids, mask=np.arange(5) < np.array([[[len(word)] for word in words]])))[0]
     table = keras.ops.convert_to_numpy(layer.affixes.embeddings)
     for word, output in zip(words, outputs, strict=True):
@@ -77,7 +77,7 @@ def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
 
 def test_the_shape_of_a_word_does_not_depend_on_the_longest_word():
     """Random classes of characters, of both signs and above 1, show what padding changes."""
-    layer, rng = AffixEncoder(12, 2, max_affix_length=3, buckets=BUCKETS), np.random.default_rng(5)
+    layer, rng = AffixEncoder(12, 2, max_affix_length=3, hash_buckets=BUCKETS), np.random.default_rng(5)
     ids, lengths = rng.integers(1, 12, (1, 3, 2)), np.array([[[2], [1], [2]]])
     layer.build(ids.shape)
     layer.set_weights([rng.normal(0, 3, weight.shape) for weight in layer.weights])

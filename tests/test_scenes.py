@@ -194,7 +194,7 @@ def test_every_colour_in_a_caption_describes_an_object():
 
 
 def test_images_have_the_requested_resolution():
-    small, large = captioned_scenes("test", 1)[0], captioned_scenes("test", 1, resolution=97)[0]
+    small, large = captioned_scenes("test", 1)[0], captioned_scenes("test", 1, image_size=97)[0]
     assert large.image.shape == (97, 97, 3)
     assert large.objects[0].box == pytest.approx([edge * 97 / 64 for edge in small.objects[0].box])
 
@@ -203,7 +203,7 @@ def test_images_have_the_requested_resolution():
     ("arguments", "message"),
     [
         (("dev",), "`split` is 'dev'; expected one of train"),
-        (("test", 1, 16), "`resolution` is 16; expected 32 or more"),
+        (("test", 1, 16), "`image_size` is 16; expected 32 or more"),
     ],
 )
 def test_invalid_arguments_are_errors(arguments, message):

@@ -104,7 +104,7 @@ class LengthBatches(keras.utils.PyDataset):
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
     def set_example_indices(self, examples: Sequence[int] | None, count: int) -> None:
-        """Set the index of each row's example, if it is not the row's own; None if a row is made from several."""
+        """Set the index of the example of each row, by default that of the row; None for rows of several examples."""
         self.example_indices, self.num_examples = None if examples is None else np.asarray(examples, int), count
 
     def digest(self) -> str:

@@ -17,7 +17,7 @@ MAX_BYTES = 32 * 2**20
 ImageLike: TypeAlias = "str | pathlib.Path | bytes | np.ndarray"
 
 
-def decode_image(image: ImageLike, size: int) -> np.ndarray:
+def decode_image(image: ImageLike, image_size: int) -> np.ndarray:
     """Decode an image and resize it to a square; the aspect ratio is not preserved.
 
     Resizing is bilinear with anti-aliasing, as in `tf.image.resize(..., antialias=True)`. A grey channel is repeated.
@@ -27,10 +27,10 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
     Args:
         image: the path or the bytes of a JPEG, PNG, GIF or WebP (the first frame) or BMP (24 or 32 bits, uncompressed);
             or an array (height, width), (height, width, 1), (height, width, 3) or (height, width, 4), uint8.
-        size: height and width of the result.
+        image_size: height and width of the result.
 
     Returns:
-        (size, size, 3) float32, RGB in [0, 255], not rounded.
+        (image_size, image_size, 3) float32, RGB in [0, 255], not rounded.
 
     Raises:
         ImageError: the format is another one, the file is damaged or truncated, or the image has more than 50 million
@@ -42,7 +42,7 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
         (5, 5, 3)
     """
     if isinstance(image, np.ndarray):
-        return _resize(_check_array(image), size)
+        return _resize(_check_array(image), image_size)
     name, data = ("The image", image) if isinstance(image, bytes) else (str(image), _read_file(image))
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}. Make it smaller.")
@@ -50,18 +50,18 @@ def decode_image(image: ImageLike, size: int) -> np.ndarray:
         pixels, orientation = decode_bytes(data)
     except ImageError as error:
         raise ImageError(f"{name} {error}. Convert it with an image program, or leave it out.") from None
-    return _turn(_resize(pixels, size), orientation)
+    return _turn(_resize(pixels, image_size), orientation)
 
 
-def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.ndarray]:
+def read_images(images: Sequence[ImageLike], image_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode images into one batch; an image that cannot be read is zeros.
 
     Args:
         images: B images; see `decode_image`.
-        size: height and width of the result.
+        image_size: height and width of the result.
 
     Returns:
-        Pixels (B, size, size, 3) float32 in [0, 255], and valid (B,) bool.
+        Pixels (B, image_size, image_size, 3) float32 in [0, 255], and valid (B,) bool.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -70,11 +70,11 @@ def read_images(images: Sequence[ImageLike], size: int) -> tuple[np.ndarray, np.
         >>> read_images([b"not an image", np.zeros((2, 3), "uint8")], 5)[1].tolist()
         [False, True]
     """
-    pixels = np.zeros((len(images), size, size, 3), "float32")
+    pixels = np.zeros((len(images), image_size, image_size, 3), "float32")
     valid = np.ones(len(images), bool)
     for i, image in enumerate(images):
         try:
-            pixels[i] = decode_image(image, size)
+            pixels[i] = decode_image(image, image_size)
         except ImageError:
             valid[i] = False
     return pixels, valid

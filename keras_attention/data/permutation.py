@@ -35,7 +35,7 @@ def permutation_batches(
         max_tokens: maximum number of tokens in a batch, padding included.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
-        targets_every: one in so many text tokens is a target.
+        targets_every: one in this number of text tokens is a target.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), `permutation_mask` (B, S, S) bool, `target_mapping`

@@ -104,9 +104,9 @@ def set_special_tokens(tokenizer: Any, special: SpecialTokens) -> Any:
 def special_tokens_of(tokenizer: Any) -> SpecialTokens:
     """Return the special tokens of a tokenizer.
 
-    They are the declared ones. For other KerasHub tokenizers, they are detected from attributes or common names.
-    Without a start token, `start` is the id of padding, as in Marian. Without a padding or unknown token, the id is
-    that of the end token.
+    They are those that the training or the files of the tokenizer declared. For other KerasHub tokenizers, they are
+    detected from attributes or common names. Without a start token, `start` is the id of padding, as in Marian.
+    Without a padding or unknown token, the id is that of the end token.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -27,8 +27,8 @@ def split_examples(
 
     Examples with equal inputs (source, text, words) are a group, as are the captions of an image. All examples of a
     group are in the same part. At least 1 and at most 1,000 groups are validation examples; none if there are fewer
-    than 20 groups. One of them has another label than the most frequent one, because a metric of one label shows
-    little.
+    than 20 groups. At least one of them has a label other than the most frequent one, because a metric of examples
+    with one label says little.
 
     Fewer than 20 texts of a language model are cut instead: their last part, at most 1,000,000 characters, becomes
     validation text. The cut is near a line break or a space. Texts of fewer than 2,000 characters in all are not cut.
@@ -37,8 +37,8 @@ def split_examples(
         examples: raw examples of a task.
         fraction: the fraction of groups, or of characters, for validation, in (0, 1).
         seed: the seed of the choice.
-        label_counts: for a classifier or tagger, the `data.label_counts` of its class: a label stays in the training
-            examples at least once.
+        label_counts: for a classifier or tagger, `data.label_counts` of its class, so that each label remains in the
+            training examples.
 
     Returns:
         (training examples, validation examples), each in the order of `examples`.

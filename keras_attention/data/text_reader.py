@@ -132,7 +132,7 @@ class TextReader:
 
     @property
     def limit(self) -> int | None:
-        """Maximum number of tokens of a text, without `before` and `after`; longer texts are cut. None: no limit."""
+        """Maximum number of tokens of a text, without `before` and `after`; None for no limit."""
         if self.max_length is None:
             return None
         return max(self.max_length - len(self.before) - len(self.after), 0)

@@ -50,7 +50,7 @@ def train_tokenizer(
         normalization: `"identity"` keeps the characters of a text, except for tabs, and for other white space that does
             not occur in `texts`: they become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3`,
             and full-width letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
-        min_count: how often a word must occur, for the kind `"words"`.
+        min_count: for the kind `"words"`, the number of times that a word must occur to be in the vocabulary.
 
     Returns:
         a `keras_hub.tokenizers.SentencePieceTokenizer` or `WordPieceTokenizer`.

@@ -50,11 +50,10 @@ class Greedy(Strategy):
 class Sampling(Strategy):
     """Sample each token from softmax(logits / temperature), restricted by `top_k` and `top_p`.
 
-    The tokens are ordered by probability, and the first one is chosen whose cumulative probability is above a uniform
-    random number, scaled to the total probability of the allowed tokens. The random number is a hash of the seed, the
-    step and the beam, so that a seed gives the same text on every backend and in any batch. The `num_return_sequences`
-    texts of an input are sampled independently, and a text that is sampled twice is returned once. The other options
-    are those of `Strategy`.
+    With the allowed tokens in the order of their probability, it chooses the first one whose cumulative probability is
+    above u times their total probability. The random number u in [0, 1) is a hash of the seed, the step and the beam,
+    so a seed gives the same text on every backend and in any batch. The `num_return_sequences` texts of an input are
+    sampled independently, and a text that is sampled twice is returned once. The other options are those of `Strategy`.
 
     Args:
         temperature: sampling temperature; lower values give less random outputs.

@@ -28,8 +28,8 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and for as
-            many as the model reads in other texts.
+        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens. In other
+            texts, None is the number of tokens that the model can read after the prompt.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.

@@ -20,10 +20,10 @@ _FACTOR, _MAX_BUCKETS = 20261, 2**16  # their product fits into int32
 _PIECE_LENGTH, _STRING_LENGTH = 16, 5  # the number of characters, at most
 
 
-def check_buckets(buckets: int) -> None:
-    """Raise ValueError unless `buckets` is an integer from 1 to 65,536."""
-    is_allowed = isinstance(buckets, numbers.Integral) and 1 <= buckets <= _MAX_BUCKETS
-    require(is_allowed, "buckets", buckets, f"an integer from 1 to {_MAX_BUCKETS}")
+def check_buckets(hash_buckets: int) -> None:
+    """Raise ValueError unless `hash_buckets` is an integer from 1 to 65,536."""
+    is_allowed = isinstance(hash_buckets, numbers.Integral) and 1 <= hash_buckets <= _MAX_BUCKETS
+    require(is_allowed, "hash_buckets", hash_buckets, f"an integer from 1 to {_MAX_BUCKETS}")
 
 
 def ids_and_mask(inputs, mask):
@@ -32,19 +32,19 @@ def ids_and_mask(inputs, mask):
     return ops.cast(inputs, "int32"), ops.ones_like(inputs, dtype="bool") if mask is None else mask
 
 
-def extend_hash(hashed, ids, buckets: int):
-    """Return the hash of n-grams that are one id longer: (20261 h + i) mod buckets.
+def extend_hash(hashed, ids, hash_buckets: int):
+    """Return the hash of n-grams that are one id longer: (20261 h + i) mod hash_buckets.
 
     Args:
-        hashed: int, h, the hashes of n-grams, below `buckets`.
+        hashed: int, h, the hashes of n-grams, below `hash_buckets`.
         ids: int of the same shape, i, the ids that follow them.
-        buckets: the number of different hashes.
+        hash_buckets: the number of different hashes.
 
     Example:
         >>> int(extend_hash(keras.ops.array(3), keras.ops.array(5), 1000))  # 60788 mod 1000
         788
     """
-    return ops.mod(hashed * _FACTOR + ids, buckets)
+    return ops.mod(hashed * _FACTOR + ids, hash_buckets)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -59,8 +59,8 @@ class BagOfNGrams(BaseLayer):
     Args:
         vocabulary_size: the number of tokens.
         units: F, the width of the output, such as the number of classes.
-        buckets: the number of weight vectors for pairs, and for strings, 1 to 65,536; n-grams with equal hashes share
-            one.
+        hash_buckets: the number of weight vectors for pairs, and for strings, 1 to 65,536; n-grams with equal hashes
+            share one.
         learning_rate_scale: `scale`.
         pieces: the string of each token, of which the first 16 characters are used; "" for a token without characters.
             With None, all tokens are without characters, until the weights of a trained layer are loaded.
@@ -74,11 +74,11 @@ class BagOfNGrams(BaseLayer):
         (B, F), zero for a text without tokens.
 
     Raises:
-        ValueError: `vocabulary_size` or `units` is not a positive integer, or `buckets` is outside its range.
+        ValueError: `vocabulary_size` or `units` is not a positive integer, or `hash_buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[3, 1, 4, 0]])
-        >>> layer = BagOfNGrams(vocabulary_size=11, units=2, buckets=97)
+        >>> layer = BagOfNGrams(vocabulary_size=11, units=2, hash_buckets=97)
         >>> tuple(layer(ids, mask=ids != 0).shape)
         (1, 2)
 
@@ -90,19 +90,19 @@ class BagOfNGrams(BaseLayer):
         self,
         vocabulary_size: int,
         units: int,
-        buckets: int = 2**15,
+        hash_buckets: int = 2**15,
         learning_rate_scale: float = 10.0,
         pieces: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         require_positive_integers(vocabulary_size=vocabulary_size, units=units)
-        check_buckets(buckets)
+        check_buckets(hash_buckets)
         self.vocabulary_size, self.units = vocabulary_size, units
-        self.buckets, self.learning_rate_scale = buckets, learning_rate_scale
+        self.hash_buckets, self.learning_rate_scale = hash_buckets, learning_rate_scale
         self.pieces = None if pieces is None else list(pieces)
         self.ngrams = keras.layers.Embedding(
-            vocabulary_size + 2 * buckets, units, "zeros", dtype=self.dtype_policy, name="ngrams"
+            vocabulary_size + 2 * hash_buckets, units, "zeros", dtype=self.dtype_policy, name="ngrams"
         )
 
     def build(self, inputs_shape) -> None:
@@ -122,7 +122,7 @@ class BagOfNGrams(BaseLayer):
     def call(self, inputs, mask=None):
         """Compute the sums; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
-        pairs = extend_hash(ops.mod(inputs[:, :-1], self.buckets), inputs[:, 1:], self.buckets)
+        pairs = extend_hash(ops.mod(inputs[:, :-1], self.hash_buckets), inputs[:, 1:], self.hash_buckets)
         ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)
         are_real = ops.concatenate([mask, mask[:, 1:]], axis=1)  # padding is on the right
         return self._sum(ids, are_real, ops.sum(mask, axis=1)) + self._sum(*self._strings(inputs, mask))
@@ -145,11 +145,11 @@ class BagOfNGrams(BaseLayer):
         order = ops.where(characters > 0, 0, length) + ops.arange(length)  # the real characters first
         characters = ops.take_along_axis(characters, ops.argsort(order, axis=1), axis=1)
         padded = ops.pad(characters, [[0, 0], [0, _STRING_LENGTH - 1]])
-        hashed, ids, are_real = ops.mod(characters, self.buckets), [], []
+        hashed, ids, are_real = ops.mod(characters, self.hash_buckets), [], []
         for i in range(1, _STRING_LENGTH):
             following = padded[:, i : i + length]
-            hashed = extend_hash(hashed, following, self.buckets)
-            ids.append(hashed + (self.vocabulary_size + self.buckets))
+            hashed = extend_hash(hashed, following, self.hash_buckets)
+            ids.append(hashed + (self.vocabulary_size + self.hash_buckets))
             are_real.append(following > 0)
         return ops.concatenate(ids, axis=1), ops.concatenate(are_real, axis=1), 16 * ops.sum(characters > 0, axis=1)
 

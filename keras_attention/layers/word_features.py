@@ -30,7 +30,7 @@ def _add_classes(layer):
     )
 
 
-def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
+def _hash_affixes(inputs, mask, max_affix_length: int, hash_buckets: int):
     """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
     characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
     lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
@@ -40,7 +40,7 @@ def _hash_affixes(inputs, mask, max_affix_length: int, buckets: int):
         for i in range(max_affix_length):
             at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
             character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
-            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), buckets)
+            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), hash_buckets)
             hashes.append(hashed)
     return ops.concatenate(hashes, axis=-1)
 
@@ -58,15 +58,15 @@ class AffixEncoder(WordEncoder, BaseLayer):
     """Encode each word from its prefixes, suffixes and shape, which is useful to tag words outside the vocabulary.
 
     The vector of a word is the concatenation of the embeddings of its first 1 ... n characters, of those of its last
-    1 ... n characters, and of its shape: whether the first character, any and every character is upper case, lower
-    case, and a digit (9 numbers, 0 or 1).
+    1 ... n characters, and of its shape. The shape is 9 numbers, 0 or 1: whether the first character, any character
+    and every character is upper case; the same for lower case, and for digits.
 
     Args:
         vocabulary_size: the number of characters.
         affix_dim: the width of the embedding of an affix.
         max_affix_length: n, the number of characters of the longest prefix and suffix.
-        buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
-        characters: the character of each id, which gives the shapes; longer strings and missing ones have none. With
+        hash_buckets: the number of embeddings, 1 to 65,536; affixes with equal hashes share one.
+        characters: the character of each id, for the shapes; an id has no shape if it has a longer string or none. With
             None, the shapes are zero until the weights of a trained layer are loaded.
 
     Call arguments:
@@ -78,11 +78,11 @@ class AffixEncoder(WordEncoder, BaseLayer):
         (B, I, F), zero for a word without characters; F = 2 n `affix_dim` + 9.
 
     Raises:
-        ValueError: an argument is not a positive integer, or `buckets` is outside its range.
+        ValueError: an argument is not a positive integer, or `hash_buckets` is outside its range.
 
     Example:
         >>> ids = keras.ops.array([[[1, 2, 2], [2, 3, 0]]])  # Abb b7
-        >>> encoder = AffixEncoder(4, affix_dim=1, max_affix_length=2, buckets=97, characters=["", "A", "b", "7"])
+        >>> encoder = AffixEncoder(4, affix_dim=1, max_affix_length=2, hash_buckets=97, characters=["", "A", "b", "7"])
         >>> np.asarray(encoder(ids, mask=ids != 0))[0, :, 4:].astype(int).tolist()
         [[1, 0, 0, 1, 1, 0, 0, 0, 0], [0, 1, 0, 0, 1, 1, 0, 0, 0]]
 
@@ -95,7 +95,7 @@ class AffixEncoder(WordEncoder, BaseLayer):
         vocabulary_size: int,
         affix_dim: int = 8,
         max_affix_length: int = 4,
-        buckets: int = 2**13,
+        hash_buckets: int = 2**13,
         characters: Sequence[str] | None = None,
         **kwargs,
     ) -> None:
@@ -103,13 +103,15 @@ class AffixEncoder(WordEncoder, BaseLayer):
         require_positive_integers(
             vocabulary_size=vocabulary_size, affix_dim=affix_dim, max_affix_length=max_affix_length
         )
-        check_buckets(buckets)
+        check_buckets(hash_buckets)
         self.vocabulary_size, self.affix_dim = vocabulary_size, affix_dim
-        self.max_affix_length, self.buckets = max_affix_length, buckets
+        self.max_affix_length, self.hash_buckets = max_affix_length, hash_buckets
         self.units = 2 * max_affix_length * affix_dim + 9
         self.characters = None if characters is None else list(characters)
         initializer = keras.initializers.RandomNormal(stddev=0.02)
-        self.affixes = keras.layers.Embedding(buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes")
+        self.affixes = keras.layers.Embedding(
+            hash_buckets, affix_dim, initializer, dtype=self.dtype_policy, name="affixes"
+        )
 
     def build(self, inputs_shape) -> None:
         """Create the weights."""
@@ -119,7 +121,7 @@ class AffixEncoder(WordEncoder, BaseLayer):
     def call(self, inputs, mask=None):
         """Compute the vectors of the words; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
-        affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.buckets))
+        affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.hash_buckets))
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
         return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))

@@ -1,4 +1,4 @@
-"""Scores of texts, captions, tokens and entities."""
+"""Metrics of texts, captions, tokens and entities."""
 
 from keras_attention.metrics.captions import CaptionMetrics, CaptionReward, evaluate_captions
 from keras_attention.metrics.entities import EntityMetrics, evaluate_entities

@@ -59,7 +59,7 @@ class CaptionMetrics:
 def evaluate_captions(
     hypotheses: Sequence[str], references: Sequence[Sequence[str]], meteor: bool = True
 ) -> CaptionMetrics:
-    """Score captions with BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR.
+    """Compute BLEU-1 to BLEU-4, ROUGE-L, CIDEr and METEOR of captions.
 
     The tokenizer of coco-caption and METEOR need Java. Without Java, METEOR is `None`, and a regular expression splits
     the words; on 12,000 images of COCO and Flickr8k the metrics of the two tokenizers differ by less than 0.01.
@@ -105,7 +105,7 @@ def evaluate_captions(
 
 
 class CaptionReward:
-    """Score each caption, as the reward of self-critical training.
+    """Compute the reward of each caption in self-critical training.
 
         r(c) = CIDEr(c) + w (BLEU-1(c) + BLEU-2(c) + BLEU-3(c) + BLEU-4(c)) / 4
 

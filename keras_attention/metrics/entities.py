@@ -12,7 +12,7 @@ _TAG = re.compile(r"O|[BIESLU](-.+)?", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class EntityMetrics:
-    """Scores of predicted entities; an entity is correct if its type, its first and its last word are.
+    """Metrics of predicted entities; an entity is correct if its type, its first and its last word are.
 
     Attributes:
         precision: correct / predicted entities, 0 to 1; 0 if there are none.
@@ -76,7 +76,7 @@ def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
 def evaluate_entities(
     expected: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]
 ) -> tuple[EntityMetrics, dict[str, EntityMetrics]]:
-    """Score predicted tags by the entities that they describe.
+    """Compute precision, recall and F1 of the entities that tags describe.
 
     Args:
         expected: the tags of each sentence.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class TextMetrics:
-    """Corpus metrics against one reference per line.
+    """Corpus metrics of texts against one or more references per text.
 
     Attributes:
         bleu: sacreBLEU, 0 to 100.
@@ -36,7 +36,7 @@ def evaluate_texts(
     ignore_case: bool = False,
     bleu_tokenizer: str | None = None,
 ) -> TextMetrics:
-    """Score translations with sacreBLEU and chrF2.
+    """Compute BLEU and chrF2 of translations with sacreBLEU.
 
     Args:
         hypotheses: the translations, one string per line.

@@ -36,12 +36,12 @@ from keras_attention.task_specs import TASK_SPECS
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
     """Return the encoder of words by their characters; None if the config has no characters."""
-    size, buckets = config.character_vocabulary_size, config.hash_buckets
+    size, hash_buckets = config.character_vocabulary_size, config.hash_buckets
     if not size:
         return None
-    if buckets:
+    if hash_buckets:
         characters = known_vocabulary(tokenizer)
-        return AffixEncoder(size, buckets=buckets, characters=characters, name="character_encoder")
+        return AffixEncoder(size, hash_buckets=hash_buckets, characters=characters, name="character_encoder")
     width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
     return CharacterEncoder(size, width, units, config.cell, name="character_encoder")
 

@@ -89,7 +89,7 @@ class Scene:
         objects: the two objects.
         relation: the first object is "above", "below", "left of" or "right of" the second.
         captions: five captions.
-        resolution: the side of the image in pixels.
+        image_size: the side of the image in pixels.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -101,13 +101,13 @@ class Scene:
     objects: tuple[SceneObject, SceneObject]
     relation: str
     captions: tuple[str, ...]
-    resolution: int = 64
+    image_size: int = 64
 
     @functools.cached_property
     def image(self) -> np.ndarray:
-        """The pixels (resolution, resolution, 3) uint8, drawn at the first access."""
+        """The pixels (image_size, image_size, 3) uint8, drawn at the first access."""
         rng = _rng("pixels", self.name)
-        canvas = _background(rng, self.resolution)
+        canvas = _background(rng, self.image_size)
         for _ in range(rng.randint(4, 9)):
             _paint_clutter(canvas, rng)
         for obj in self.objects:
@@ -116,20 +116,20 @@ class Scene:
         return np.clip(np.floor(canvas + noise[0] - noise[1] + 0.5), 0, 255).astype("uint8")
 
 
-def captioned_scenes(split: str = "train", count: int | None = None, resolution: int = 64) -> list[Scene]:
+def captioned_scenes(split: str = "train", count: int | None = None, image_size: int = 64) -> list[Scene]:
     """Return the built-in scenes of a split, in a fixed random order.
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
         count: the number of scenes; None for 4000 (train) or 500. A smaller count returns the first scenes; a larger
             count adds new drawings of the same combinations.
-        resolution: the side of the images in pixels, 32 or more.
+        image_size: the side of the images in pixels, 32 or more.
 
     Returns:
         A list of `Scene`.
 
     Raises:
-        ValueError: the split is unknown, or the resolution is below 32.
+        ValueError: the split is unknown, or `image_size` is below 32.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -137,10 +137,10 @@ def captioned_scenes(split: str = "train", count: int | None = None, resolution:
         ((64, 64, 3), True)
     """
     require_one_of("split", split, SPLITS)
-    require(resolution >= 32, "resolution", resolution, "32 or more, because the small objects need as many pixels")
+    require(image_size >= 32, "image_size", image_size, "32 or more, because the small objects need as many pixels")
     plans = itertools.cycle(_plans(split))
     numbers = range(SCENE_COUNTS[split] if count is None else count)
-    return [_scene(f"{split}-{number:05d}", plan, resolution) for number, plan in zip(numbers, plans, strict=False)]
+    return [_scene(f"{split}-{number:05d}", plan, image_size) for number, plan in zip(numbers, plans, strict=False)]
 
 
 def right_captions(scene: Scene) -> set[str]:
@@ -225,16 +225,16 @@ def _split_of(*combination: str) -> str:
     return {0: "test", 1: "validation"}.get(hash_of(*combination) % 10, "train")
 
 
-def _scene(name: str, plan: _Plan, resolution: int) -> Scene:
+def _scene(name: str, plan: _Plan, image_size: int) -> Scene:
     first, second, relation = plan
     rng = _rng("layout", name)
-    boxes = _layout(rng, first[0], second[0], relation, resolution / _UNIT)
+    boxes = _layout(rng, first[0], second[0], relation, image_size / _UNIT)
     objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
     if rng.randint(2):
         objects, relation = objects[::-1], RELATIONS[relation]
     turn = rng.randint(2)
     captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
-    return Scene(name, objects, relation, tuple(captions), resolution)
+    return Scene(name, objects, relation, tuple(captions), image_size)
 
 
 def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[tuple[str, str]]:
@@ -276,10 +276,10 @@ def _tint(rng: np.random.RandomState, colour: str) -> np.ndarray:
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def _background(rng: np.random.RandomState, resolution: int) -> np.ndarray:
+def _background(rng: np.random.RandomState, image_size: int) -> np.ndarray:
     """Return a nearly grey background that is darker towards one side, (S, S, 3) float64."""
     grey = rng.uniform(70, 215) + rng.uniform(-7, 7, 3)
-    along = np.arange(resolution) / (resolution - 1) - 0.5
+    along = np.arange(image_size) / (image_size - 1) - 0.5
     slope = rng.uniform(-30, 30, 2)
     return grey + (slope[0] * along[:, None] + slope[1] * along)[:, :, None]
 

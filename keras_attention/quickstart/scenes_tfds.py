@@ -57,10 +57,10 @@ def _example(scene: Scene) -> dict:
         "image": scene.image,
         "name": scene.name,
         "captions": [{"text": caption} for caption in scene.captions],
-        "objects": [_object(obj, scene.resolution) for obj in scene.objects],
+        "objects": [_object(obj, scene.image_size) for obj in scene.objects],
     }
 
 
-def _object(obj: SceneObject, resolution: int) -> dict:
-    box = tfds.features.BBox(*(edge / resolution for edge in obj.box))
+def _object(obj: SceneObject, image_size: int) -> dict:
+    box = tfds.features.BBox(*(edge / image_size for edge in obj.box))
     return {"bbox": box, "size": obj.size, "colour": obj.colour, "shape": obj.shape}

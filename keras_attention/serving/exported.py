@@ -43,9 +43,9 @@ def _method(spec: TaskSpec) -> Callable[..., list]:
 
 
 class ExportedModel:
-    """A loaded export. It has the prediction method of the exported model, such as `translate`.
+    """A loaded export, with the prediction method of the exported task, such as `translate`.
 
-    The method returns objects of the same class.
+    The method returns objects of the same class as that of the task.
 
     Args:
         path: a version directory that `Task.export` wrote.

@@ -22,7 +22,7 @@ def baseline(
     label_smoothing: float = 0.0,
     bleu_tokenizer: str | None = None,
 ) -> Baseline | None:
-    """Score a prediction that needs no network and is computed from the training examples alone.
+    """Compute a metric of a prediction that needs no network, only the training examples.
 
     | task | metrics | prediction |
     |---|---|---|

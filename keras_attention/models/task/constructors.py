@@ -65,7 +65,7 @@ def from_examples(
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         data_size: the size of the examples; None to measure it.
         unlabelled_texts: for a recurrent `TextTagger`, more texts, without tags. Their words are in the vocabulary, and
-            the embeddings start with `token_vectors` of all texts. Words are separated by white space as in the
+            the initial embeddings are `token_vectors` of all texts. Words are separated by white space as in the
             examples.
         **overrides: config fields with new values, such as `units=512`.
 
@@ -129,9 +129,9 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
 def from_model(task_class: type, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
-    Weights that both models have are copied; new ones are initialized. Examples of new weights are the rows of more
-    learned positions or of a captioner's `coordinate_features`, an output matrix (`tie_weights=False`), and the
-    baseline of hard attention.
+    Weights that both models have are copied; new ones are initialized. New weights are, for example, the positions of a
+    larger `max_length`, the output matrix of `tie_weights=False`, the rows for a captioner's `coordinate_features`, and
+    the baseline of hard attention.
 
     Args:
         other: a model of this task.

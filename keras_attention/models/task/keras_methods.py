@@ -115,7 +115,7 @@ def make_train_function(model: Any, force: bool = False) -> Any:
 def evaluate(model: Any, x: Any, y: Any, *args: Any, **options: Any) -> Any:
     """Compute the loss and the metrics on raw examples or on batches; see `keras.Model.evaluate`.
 
-    `keras_attention.evaluate` computes the scores of generated texts, such as BLEU.
+    `keras_attention.evaluate` computes the metrics of generated texts, such as BLEU.
 
     Args:
         x: as in `fit`.

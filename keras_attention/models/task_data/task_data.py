@@ -163,7 +163,7 @@ class TaskData:
         return None
 
     def metrics(self, model: Any, examples: Sequence, **options: Any) -> dict[str, Any]:
-        """Score a model of this task, or its export; see `keras_attention.evaluate`.
+        """Compute the metrics of a model of this task, or of its export; see `keras_attention.evaluate`.
 
         `options` are those of the prediction method, such as `strategy` and `batch_size`.
         """
