@@ -21,19 +21,14 @@ from keras_attention.prediction.search_options import check_strategy, limit_leng
 
 
 class AutoregressiveLM:
-    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right."""
+    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right.
+
+    A subclass is a `Task` too, and has the methods `start` and `step`; see `DecoderSteps`.
+    """
 
     tokenizer: Any
     config: RecurrentConfig | TransformerConfig
     _reads_padding = True  # whether `start` takes prompts of different lengths
-
-    def start(self, inputs: dict, length: int | None = None) -> dict:
-        """Read the prompt tokens, and return the state before the next one."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `start`.")
-
-    def step(self, tokens, state: dict) -> tuple:
-        """Read one token per beam, and return the logits of the next one, the new state, and the attention."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `step`.")
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32
