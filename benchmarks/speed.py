@@ -52,11 +52,15 @@ def serving() -> list[str]:
     @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
-        return ka.generation.decode.decode(
-            model, {"source_ids": ids, "source_mask": mask}, strategy,
-            start_ids=tf.zeros_like(limits) + special.start, end_id=special.end,
-            limits=limits, prefix_ids=nothing, prefix_mask=tf.cast(nothing, tf.bool), seeds=limits,
-        )  # fmt: skip
+        searched = ka.generation.decode.SearchInputs(
+            start_ids=tf.zeros_like(limits) + special.start,
+            limits=limits,
+            seeds=limits,
+            prefix_ids=nothing,
+            prefix_mask=tf.cast(nothing, tf.bool),
+        )
+        inputs = {"source_ids": ids, "source_mask": mask}
+        return ka.generation.decode.decode(model, inputs, strategy, searched, special.end)
 
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from backends import compiled
 
-from keras_attention.generation.decode import decode
+from keras_attention.generation.decode import SearchInputs, decode
 from keras_attention.generation.proposals import is_possible
 
 START, END = 0, 1
@@ -78,7 +78,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, start=START, r
         seeds: the seed of each text; its index by default.
         start: the start token.
         read: the lengths of prompts that `start` has read.
-        options: further arguments of `decode`.
+        options: further fields of `SearchInputs`.
 
     Returns:
         the hypotheses, as NumPy arrays.
@@ -98,7 +98,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, start=START, r
         "prefix_mask": mask,
         "seeds": np.array(range(batch) if seeds is None else seeds, "int32"),
     }
-    run = compiled(lambda arguments: decode(model, inputs, strategy, end_id=END, **arguments))
+    run = compiled(lambda arguments: decode(model, inputs, strategy, SearchInputs(**arguments), END))
     return {name: keras.ops.convert_to_numpy(value) for name, value in run(options).items()}
 
 

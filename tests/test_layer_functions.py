@@ -6,7 +6,7 @@ import pytest
 from backends import array, arrays, random
 
 from keras_attention import layers
-from keras_attention.layers.attention_heads import merge_step_heads, project_contexts, split_heads, split_step_heads
+from keras_attention.layers.attention_heads import merge_step_heads, split_heads, split_step_heads
 from keras_attention.layers.decoding.merged_dense import logits_of_step
 from keras_attention.layers.relative import relative_encodings
 
@@ -92,7 +92,7 @@ def test_heads_are_consecutive_features():
     layer = layers.MultiHeadAttention(num_heads=3, key_dim=7, use_bias=False)
     layer.build(x.shape)
     layer.output_projection.set_weights([np.eye(21)])
-    np.testing.assert_allclose(array(project_contexts(layer, heads)), x, rtol=1e-6)
+    np.testing.assert_allclose(array(layer.project_contexts(heads)), x, rtol=1e-6)
 
 
 def test_the_vectors_of_a_step_have_parts_and_heads():

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_attention as ka
-from keras_attention.generation.decode import decode
+from keras_attention.generation.decode import SearchInputs, decode
 
 SIZES = {"width": 28, "num_heads": 7, "intermediate_dim": 44, "max_length": 37}
 SOURCE = {"source_ids": np.ones((2, 3), "int32"), "source_mask": np.ones((2, 3), bool)}
@@ -32,7 +32,8 @@ def count_operations(model, inputs: dict, strategy) -> int:
     """Trace a search as an export does, with unknown batch and length, and count the operations of a step."""
 
     def search(inputs, **arguments):
-        return decode(model, inputs, dataclasses.replace(strategy, suppress_tokens=(0, 3)), end_id=2, **arguments)
+        suppressing = dataclasses.replace(strategy, suppress_tokens=(0, 3))
+        return decode(model, inputs, suppressing, SearchInputs(**arguments), end_id=2)
 
     def spec(rank, dtype="int32"):
         return tf.TensorSpec([None] * rank, dtype)

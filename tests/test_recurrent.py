@@ -11,6 +11,7 @@ from backends import array, random
 from keras_attention.layers import (
     AdditiveAttention,
     CharacterEncoder,
+    DotProductAttention,
     ImageEncoder,
     InputEmbedding,
     MaskedLMHead,
@@ -106,6 +107,20 @@ def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
         feed = np.tanh(joined @ array(decoder.output_projection.kernel) + array(decoder.output_projection.bias))
         np.testing.assert_allclose(array(scores)[0, t], alpha, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(array(outputs)[:, t], feed, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("attend_first", [True, False])
+def test_an_attention_that_replaces_another_one_is_used(attend_first):
+    sizes, inputs = {"units": 7, "output_dim": 3, "attend_first": attend_first}, (random(2, 5, 11), random(2, 6, 13))
+    decoder = RecurrentDecoder(**sizes, attention=AdditiveAttention(5))
+    decoder.attention = DotProductAttention(17, name="attention")
+    expected = RecurrentDecoder(**sizes, attention=DotProductAttention(17, name="attention"))
+    outputs, _ = decoder(*inputs), expected(*inputs)
+    weights = {weight.path.partition("/")[2]: weight for weight in decoder.weights}
+    for weight in expected.weights:
+        weight.assign(weights.pop(weight.path.partition("/")[2]))
+    assert not weights
+    np.testing.assert_allclose(array(outputs), array(expected(*inputs)), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("cell", "layer"), [("gru", keras.layers.GRU), ("lstm", keras.layers.LSTM)])

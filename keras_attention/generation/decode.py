@@ -6,7 +6,7 @@ the loop computes the same on TensorFlow, on JAX and in an exported graph.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -17,8 +17,25 @@ from keras_attention.generation.strategy import Strategy
 from keras_attention.layers.decoding.cache import repeat_beams
 
 
+class SearchInputs(NamedTuple):
+    """The inputs of a search, besides those of the model; T is the largest limit.
+
+    Prefix tokens do not change the final score, and the length penalty does not count them. A text begins in state 0 of
+    the stop table after the prefix, and ends in the last state.
+    """
+
+    start_ids: Any  # (B,) int, the token before the first generated or prefix token
+    limits: Any  # (B,) int, the maximum number of tokens of a text; a text of this length ends without an end token
+    seeds: Any  # (B,) int, the seed of the random numbers
+    prefix_ids: Any  # (B, T) int, the tokens with which a text begins
+    prefix_mask: Any  # (B, T) bool, True = a prefix token
+    stop_table: Any = (
+        None  # (states, V) int, the next state; see `data.stop_strings.stop_table`; None for no stop strings
+    )
+
+
 def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
-    """Return the arguments `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `decode`, padded from L to T.
+    """Return `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `SearchInputs`, padded from L to T.
 
     T is the largest limit. JAX compiles each shape, so on JAX T is rounded up to a multiple of 16.
 
@@ -50,19 +67,7 @@ def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
     }
 
 
-def decode(
-    model: Any,
-    inputs: dict,
-    strategy: Strategy,
-    *,
-    start_ids,
-    end_id: int,
-    limits,
-    prefix_ids,
-    prefix_mask,
-    seeds,
-    stop_table=None,
-) -> dict:
+def decode(model: Any, inputs: dict, strategy: Strategy, searched: SearchInputs, end_id: int) -> dict:
     """Generate the N best texts of each input with a model and a strategy.
 
     Args:
@@ -73,15 +78,8 @@ def decode(
         inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
             tokens in one pass. They are the start token and the prefix, without at least its last token.
         strategy: a `Strategy`, such as `Greedy()`.
-        start_ids: (B,) int, the token before the first generated or prefix token.
+        searched: a `SearchInputs`.
         end_id: the token that ends a text.
-        limits: (B,) int, the maximum number of tokens of each text. A text of this length ends without an end token.
-        prefix_ids: (B, T) int, the tokens with which each text begins; T is the largest limit.
-        prefix_mask: (B, T) bool, True = a prefix token. Prefix tokens do not change the final score, and the length
-            penalty does not count them.
-        seeds: (B,) int, the seed of the random numbers of each input.
-        stop_table: (states, V) int, for each state and token the next state. A text begins in state 0 after the
-            prefix, and ends in the last state; see `data.stop_strings.stop_table`. None for no stop strings.
 
     Returns:
         dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
@@ -97,26 +95,27 @@ def decode(
         ...         return 9 * keras.ops.one_hot(tokens + 1, 7), state, None
         >>> prefix = np.zeros((1, 0), "int32")
         >>> inputs = search_inputs(np.array([11]), np.array([0]), prefix, prefix)
-        >>> results = decode(Counter(), {}, Greedy(), start_ids=np.array([0]), end_id=3, **inputs)
+        >>> results = decode(Counter(), {}, Greedy(), SearchInputs(start_ids=np.array([0]), **inputs), end_id=3)
         >>> keras.ops.convert_to_numpy(results["tokens"])[0, 0, :3].tolist()
         [1, 2, 3]
     """
+    prefix_ids = ops.cast(searched.prefix_ids, "int32")  # (B, T)
     steps = ops.shape(prefix_ids)[1]
-    prompt = ops.concatenate([ops.cast(ops.expand_dims(start_ids, 1), "int32"), ops.cast(prefix_ids, "int32")], axis=1)
+    prompt = ops.concatenate([ops.cast(ops.expand_dims(searched.start_ids, 1), "int32"), prefix_ids], 1)  # (B, 1 + T)
     state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
-    prefix = ops.where(prefix_mask, ops.cast(prefix_ids, "int32"), -1)
+    prefix = ops.where(searched.prefix_mask, prefix_ids, -1)
     search = Search(
         model=model,
         strategy=strategy,
         constants=state["constants"],
-        start_ids=start_ids,
+        start_ids=searched.start_ids,
         end_id=end_id,
-        length_limits=ops.expand_dims(ops.minimum(ops.cast(limits, "int32"), steps), 1),
+        length_limits=ops.expand_dims(ops.minimum(ops.cast(searched.limits, "int32"), steps), 1),
         prefix=prefix,
         prefix_lengths=ops.sum(ops.cast(prefix >= 0, "int32"), axis=1, keepdims=True),
         positions=ops.arange(steps, dtype="int32"),
-        seeds=seeds,
-        stop_table=stop_table,
+        seeds=searched.seeds,
+        stop_table=searched.stop_table,
     )
     num_read = ops.zeros_like(search.prefix_lengths)
     if "token_ids" in inputs:

@@ -5,8 +5,7 @@
     value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
     contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
-`MultiHeadAttention` and `RelativeAttention` differ in what is between the projections. The projections are attributes
-of the layer, with these names, so that Keras saves and quantizes them.
+`MultiHeadAttention` and `RelativeAttention` differ in what is between the projections.
 """
 
 from __future__ import annotations
@@ -15,86 +14,67 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
-def make_projections(layer: BaseLayer, kernel_initializer) -> list[keras.layers.Dense]:
-    """Return the projections of queries, keys and values of a layer: each has H D outputs."""
-    units = layer.num_heads * layer.key_dim
-    return [layer.make_dense(units, name, kernel_initializer, layer.use_bias) for name in ("query", "key", "value")]
+class AttentionHeads:
+    """Base of the attention layers with H heads of width D: their projections.
 
-
-def build_projections(layer: BaseLayer, query_shape, value_shape=None, key_shape=None) -> keras.layers.Dense:
-    """Create the weights of all projections of a layer, and return the projection of its outputs, H D -> M.
-
-    Args:
-        layer: a layer with the projections of `make_projections`.
-        query_shape: (B, Q, M).
-        value_shape: (B, S, any); `query_shape` when None.
-        key_shape: (B, S, any); `value_shape` when None.
+    A subclass is a `BaseLayer` too, and stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`.
     """
-    value_shape = value_shape or query_shape
-    layer.query_projection.build(query_shape)
-    layer.key_projection.build(key_shape or value_shape)
-    layer.value_projection.build(value_shape)
-    output_projection = layer.make_dense(query_shape[-1], "output", layer.kernel_initializer, layer.use_bias)
-    output_projection.build((*query_shape[:-1], layer.num_heads * layer.key_dim))
-    return output_projection
 
+    num_heads: int
+    key_dim: int
+    use_bias: bool
+    kernel_initializer: keras.initializers.Initializer
 
-def project_query(layer: BaseLayer, query):
-    """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D).
+    def _make_projections(self, kernel_initializer) -> None:
+        """Make the projections of queries, keys and values: each has H D outputs."""
+        self.query_projection, self.key_projection, self.value_projection = (
+            self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
+            for name in ("query", "key", "value")
+        )
 
-    Example:
-        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
-        >>> layer.build((None, None, 13))
-        >>> tuple(project_query(layer, keras.ops.ones((2, 5, 13))).shape)
-        (2, 3, 5, 7)
-    """
-    return _project(layer.query_projection, query, sizes_of(query), layer.num_heads)
+    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
+        """Create the weights of all projections, with that of the outputs, H D -> M.
 
+        Args:
+            query_shape: (B, Q, M).
+            value_shape: (B, S, any); `query_shape` when None.
+            key_shape: (B, S, any); `value_shape` when None.
+        """
+        value_shape = value_shape or query_shape
+        self.query_projection.build(query_shape)
+        self.key_projection.build(key_shape or value_shape)
+        self.value_projection.build(value_shape)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
-def project_key_value(layer: BaseLayer, value, key=None):
-    """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None.
+    def project_query(self, query):
+        """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
+        return self._project(self.query_projection, query)
 
-    Example:
-        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
-        >>> layer.build((None, None, 13), (None, None, 11))
-        >>> keys, values = project_key_value(layer, keras.ops.ones((2, 5, 11)))
-        >>> tuple(keys.shape), tuple(values.shape)
-        ((2, 3, 5, 7), (2, 3, 5, 7))
-    """
-    pairs = (layer.key_projection, value if key is None else key), (layer.value_projection, value)
-    sizes = sizes_of(value)
-    return tuple(_project(dense, x, sizes, layer.num_heads) for dense, x in pairs)
+    def project_key_value(self, value, key=None):
+        """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
+        keys = self._project(self.key_projection, value if key is None else key)
+        return keys, self._project(self.value_projection, value)
 
+    def _project(self, projection: keras.layers.Dense, x):
+        """Return a projection of x (..., S, any) for all heads, (..., H, S, D); see `shapes.on_rows`."""
+        outputs = projection(ops.reshape(x, (-1, x.shape[-1])))  # (rows, H D)
+        return ops.swapaxes(reshape(outputs, (*sizes_of(x)[:-1], self.num_heads, self.key_dim)), -2, -3)
 
-def project_contexts(layer: BaseLayer, contexts):
-    """Return the projected contexts of all heads side by side: (..., H, Q, D) -> (..., Q, M).
+    def project_contexts(self, contexts):
+        """Return the projected contexts of all heads side by side: (..., H, Q, D) -> (..., Q, M)."""
+        x = ops.swapaxes(contexts, -2, -3)  # (..., Q, H, D)
+        outputs = self.output_projection(ops.reshape(x, (-1, x.shape[-2] * x.shape[-1])))
+        return reshape(outputs, (*sizes_of(x)[:-2], outputs.shape[-1]))
 
-    Example:
-        >>> layer = ka.layers.MultiHeadAttention(num_heads=3, key_dim=7)
-        >>> layer.build((None, None, 13))
-        >>> tuple(project_contexts(layer, keras.ops.ones((2, 3, 5, 7))).shape)
-        (2, 5, 13)
-    """
-    x = ops.swapaxes(contexts, -2, -3)
-    outputs = layer.output_projection(ops.reshape(x, (-1, x.shape[-2] * x.shape[-1])))
-    return reshape(outputs, (*sizes_of(x)[:-2], outputs.shape[-1]))
-
-
-def _project(dense: keras.layers.Dense, x, sizes: tuple, num_heads: int):
-    """Return dense(x) of all heads, (..., H, L, D), for x (..., L, any) of these sizes; see `shapes.on_rows`."""
-    outputs = dense(ops.reshape(x, (-1, x.shape[-1])))
-    return ops.swapaxes(reshape(outputs, (*sizes[:-1], num_heads, outputs.shape[-1] // num_heads)), -2, -3)
-
-
-def head_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
-    """Return shapes and dtypes of the outputs of a layer with H heads."""
-    length = (query if value is None else value).shape[-2]
-    scores_shape = (*query.shape[:-2], layer.num_heads, query.shape[-2], length)
-    return output_specs(layer, query.shape, scores_shape if return_attention_scores else None)
+    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        length = (query if value is None else value).shape[-2]
+        scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
+        return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
 def split_heads(x, num_heads: int):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attention.layers.masks import implicit_mask
@@ -37,6 +38,16 @@ class BaseLayer(keras.layers.Layer):
         kernel = keras.initializers.get(initializer).clone()
         return keras.layers.Dense(
             units, activation, use_bias, kernel_initializer=kernel, dtype=self.dtype_policy, name=name
+        )
+
+    def add_constant(self, name: str, values: np.ndarray):
+        """Return a weight with these values, which training does not change; a file of the layer has it."""
+        return self.add_weight(
+            shape=values.shape,
+            initializer=lambda *_, **__: ops.array(values),
+            dtype=values.dtype.name,
+            trainable=False,
+            name=name,
         )
 
     def get_config(self) -> dict:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.layers.scan import scan
+from keras_attention.layers.scan import scan, select_real
 
 
 def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, mask=None):
@@ -50,82 +50,87 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         ops.cast(x, cell.compute_dtype)
         for x in (inputs, cell.kernel, cell.bias, cell.recurrent_kernel, hidden_state, cell_state)
     )
-    projected = ops.swapaxes(ops.matmul(inputs, kernel) + bias, 0, 1)
-    masks = [] if mask is None else [ops.expand_dims(ops.cast(ops.swapaxes(mask, 0, 1), projected.dtype), -1)]
+    projected = ops.swapaxes(ops.matmul(inputs, kernel) + bias, 0, 1)  # (T, B, 4 F), x_t W + b of all steps
+    mask = None if mask is None else ops.expand_dims(ops.swapaxes(mask, 0, 1), -1)  # (T, B, 1)
 
     @ops.custom_gradient
-    def run(projected, recurrent, hidden_state, cell_state, *masks):
-        step_mask = masks[0] if masks else None
-        states = _forward(projected, recurrent, hidden_state, cell_state, step_mask)
-        firsts = hidden_state, cell_state
-        hidden_before, cell_before = (ops.concatenate([x[None], states[i]])[:-1] for i, x in enumerate(firsts))
+    def run(projected, recurrent, hidden_state, cell_state):
+        hidden, cell, gates = _forward(projected, recurrent, hidden_state, cell_state, mask)
+        hidden_before = ops.concatenate([hidden_state[None], hidden])[:-1]  # (T, B, F), h_{t-1} of all steps
+        cell_before = ops.concatenate([cell_state[None], cell])[:-1]  # (T, B, F), c_{t-1} of all steps
 
         def gradient(*arguments, upstream=None):
-            d_outputs = arguments[0] if upstream is None else upstream
-            d_gates, d_hidden, d_cell = _backward(d_outputs, states, cell_before, recurrent, step_mask)
-            flat = [ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates)]  # (T B, F), (T B, 4 F)
-            no_gradients = [ops.zeros_like(x) for x in masks]
-            return d_gates, ops.matmul(ops.transpose(flat[0]), flat[1]), d_hidden, d_cell, *no_gradients
+            d_hidden = arguments[0] if upstream is None else upstream  # (T, B, F), the gradients of the outputs
+            d_gates, d_first_hidden, d_first_cell = _backward(d_hidden, gates, cell, cell_before, recurrent, mask)
+            rows, d_rows = (ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates))  # (T B, F), (T B, 4 F)
+            return d_gates, ops.matmul(ops.transpose(rows), d_rows), d_first_hidden, d_first_cell
 
-        return states[0], gradient
+        return hidden, gradient
 
     recurrent = ops.copy(recurrent)  # `custom_gradient` rejects variables
-    return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state, *masks), 0, 1)
+    return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state), 0, 1)
 
 
-def _forward(projected, recurrent, hidden_state, cell_state, step_mask):
-    """Return the hidden states, the cell states and the gates after each step, (T, B, F), (T, B, F), (T, B, 4 F)."""
-    width = recurrent.shape[0]
+def _forward(projected, recurrent, hidden_state, cell_state, mask):
+    """Run all steps.
+
+    Args:
+        projected: (T, B, 4 F), x_t W + b.
+        recurrent: (F, 4 F), U.
+        hidden_state, cell_state: (B, F), h and c before the first step.
+        mask: (T, B, 1), True = a real step; None if all steps are real.
+
+    Returns:
+        h_t (T, B, F), c_t (T, B, F), and i, f, g and o side by side (T, B, 4 F).
+    """
 
     def forward_step(carry, step):
-        old_hidden, old_cell, _ = carry
-        gates = step[:, : 4 * width] + ops.matmul(old_hidden, recurrent)
-        i, f, g, o = ops.split(gates, 4, axis=-1)
+        old_hidden, old_cell, _ = carry  # h_{t-1} and c_{t-1}, (B, F)
+        i, f, g, o = ops.split(step["projected"] + ops.matmul(old_hidden, recurrent), 4, axis=-1)  # (B, F) each
         i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
         cell = f * old_cell + i * g
         hidden = o * ops.tanh(cell)
-        if step_mask is not None:
-            keep = step[:, 4 * width :] > 0
-            hidden, cell = ops.where(keep, hidden, old_hidden), ops.where(keep, cell, old_cell)
+        hidden, cell = select_real(step.get("mask"), (hidden, cell), (old_hidden, old_cell))
         carry = hidden, cell, ops.concatenate([i, f, g, o], -1)
         return carry, carry
 
-    steps = projected if step_mask is None else ops.concatenate([projected, step_mask], -1)
-    return scan(forward_step, (hidden_state, cell_state, ops.tile(hidden_state, (1, 4))), steps)[1]
+    first = hidden_state, cell_state, ops.tile(hidden_state, (1, 4))  # no step reads the gates in the carry
+    _, states = scan(forward_step, first, {"projected": projected, "mask": mask})
+    return states
 
 
-def _backward(d_outputs, states, cell_before, recurrent, step_mask):
-    """Return dz (T, B, 4 F), and dh and dc before the first step (B, F).
+def _backward(d_hidden, gates, cell, cell_before, recurrent, mask):
+    """Run the gradient of `_forward`, from the last step to the first.
 
     Args:
-        d_outputs: (T, B, F), the gradients of the outputs.
-        states: from `_forward`.
-        cell_before: (T, B, F), the cell state before each step.
-        recurrent: (F, 4 F), the recurrent weights U.
-        step_mask: (T, B, 1), 0 at masked steps; None if all steps are real.
+        d_hidden: (T, B, F), the gradients of the outputs, dh_t.
+        gates: (T, B, 4 F), i, f, g and o side by side.
+        cell, cell_before: (T, B, F), c_t and c_{t-1}.
+        recurrent: (F, 4 F), U.
+        mask: (T, B, 1), True = a real step; None if all steps are real.
+
+    Returns:
+        dz_t (T, B, 4 F), and dh and dc before the first step, (B, F) each.
     """
-    transposed, width = ops.transpose(recurrent), recurrent.shape[0]
+    width, transposed = recurrent.shape[0], ops.transpose(recurrent)  # F, and U' (4 F, F)
 
     def backward_step(carry, step):
-        d_output, tanh_cell, old_cell, i, f, g, o = ops.split(step[:, : 7 * width], 7, axis=-1)
-        d_hidden, d_next_cell = carry[0] + d_output, carry[1]
+        d_hidden, d_next_cell = carry[0] + step["d_hidden"], carry[1]  # (B, F)
+        i, f, g, o = ops.split(step["gates"], 4, axis=-1)  # (B, F) each
+        tanh_cell, old_cell, is_real = step["tanh_cell"], step["cell_before"], step.get("mask")
         d_cell = d_next_cell + d_hidden * o * (1 - tanh_cell * tanh_cell)
-        parts = (
-            d_cell * g * i * (1 - i),
-            d_cell * old_cell * f * (1 - f),
-            d_cell * i * (1 - g * g),
-            d_hidden * tanh_cell * o * (1 - o),
-        )
-        d_gates, keep = ops.concatenate(parts, -1), step[:, 7 * width :]
-        d_gates = d_gates if step_mask is None else d_gates * keep
-        d_old_hidden, d_old_cell = ops.matmul(d_gates, transposed), d_cell * f
-        if step_mask is not None:  # a masked step passes the gradients of its states on
-            d_old_hidden = ops.where(keep > 0, d_old_hidden, d_hidden)
-            d_old_cell = ops.where(keep > 0, d_old_cell, d_next_cell)
-        carry = d_old_hidden, d_old_cell, d_gates
+        d_i, d_f = d_cell * g * i * (1 - i), d_cell * old_cell * f * (1 - f)
+        d_g, d_o = d_cell * i * (1 - g * g), d_hidden * tanh_cell * o * (1 - o)
+        d_gates = ops.concatenate([d_i, d_f, d_g, d_o], -1)  # (B, 4 F)
+        d_gates = d_gates if is_real is None else d_gates * is_real
+        d_old = ops.matmul(d_gates, transposed), d_cell * f  # of h_{t-1} and c_{t-1}, (B, F) each
+        d_old = select_real(is_real, d_old, (d_hidden, d_next_cell))  # a masked step copies its states
+        carry = *d_old, d_gates
         return carry, carry
 
-    steps = [d_outputs, ops.tanh(states[1]), cell_before, states[2], *([] if step_mask is None else [step_mask])]
-    zeros = [ops.zeros((ops.shape(d_outputs)[1], size), d_outputs.dtype) for size in (width, width, 4 * width)]
-    (d_hidden, d_cell, _), (_, _, d_gates) = scan(backward_step, tuple(zeros), ops.concatenate(steps, -1), reverse=True)
-    return d_gates, d_hidden, d_cell
+    first = [ops.zeros((ops.shape(d_hidden)[1], size), d_hidden.dtype) for size in (width, width, 4 * width)]
+    steps = {"d_hidden": d_hidden, "gates": gates, "tanh_cell": ops.tanh(cell), "cell_before": cell_before}
+    (d_first_hidden, d_first_cell, _), (_, _, d_gates) = scan(
+        backward_step, tuple(first), {**steps, "mask": mask}, reverse=True
+    )
+    return d_gates, d_first_hidden, d_first_cell

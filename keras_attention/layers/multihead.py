@@ -7,21 +7,14 @@ from keras import ops
 
 from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
-from keras_attention.layers.attention_heads import (
-    build_projections,
-    head_specs,
-    make_projections,
-    project_contexts,
-    project_key_value,
-    project_query,
-)
+from keras_attention.layers.attention_heads import AttentionHeads
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class MultiHeadAttention(BaseLayer):
+class MultiHeadAttention(AttentionHeads, BaseLayer):
     """Multi-head attention, self or cross.
 
     For each head h: context_h = softmax(q_h k_h' / sqrt(D)) v_h with q = query W_q + b_q, k = key W_k + b_k and
@@ -77,12 +70,8 @@ class MultiHeadAttention(BaseLayer):
         initializer = self.kernel_initializer
         if isinstance(initializer, keras.initializers.GlorotUniform):
             initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
-        self.query_projection, self.key_projection, self.value_projection = make_projections(self, initializer)
+        self._make_projections(initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
-
-    def build(self, query_shape, value_shape=None, key_shape=None) -> None:
-        """Create the weights."""
-        self.output_projection = build_projections(self, query_shape, value_shape, key_shape)
 
     def call(
         self,
@@ -101,17 +90,14 @@ class MultiHeadAttention(BaseLayer):
         if value is None:
             value, value_mask = query, query_mask if value_mask is None else value_mask
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
-        query, (keys, values) = project_query(self, query), project_key_value(self, value, key)
+        query = self.project_query(query)  # (B, H, Q, D)
+        keys, values = self.project_key_value(value, key)  # (B, H, S, D) each
         dropout_fn = self.dropout_layer.function(bool(training))
         if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
-            return project_contexts(self, _fused(query, keys, values, mask))
+            return self.project_contexts(_fused(query, keys, values, mask))
         contexts, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)  # (B, H, Q, D), (B, H, Q, S)
-        outputs = project_contexts(self, contexts)
+        outputs = self.project_contexts(contexts)
         return (outputs, scores) if return_attention_scores else outputs
-
-    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        return head_specs(self, query, value, return_attention_scores)
 
 
 def _can_fuse(query) -> bool:

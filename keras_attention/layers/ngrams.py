@@ -111,47 +111,43 @@ class BagOfNGrams(BaseLayer):
         characters = np.zeros((self.vocabulary_size, _PIECE_LENGTH), "int32")
         for of_piece, piece in zip(characters, self.pieces or (), strict=False):
             of_piece[: len(piece)] = [ord(char) for char in piece[:_PIECE_LENGTH]]
-        self.characters = self.add_weight(
-            shape=characters.shape,
-            initializer=lambda *_, **__: ops.array(characters),
-            dtype="int32",
-            trainable=False,
-            name="characters",
-        )
+        self.characters = self.add_constant("characters", characters)
 
     def call(self, inputs, mask=None):
         """Compute the sums; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
-        pairs = extend_hash(ops.mod(inputs[:, :-1], self.hash_buckets), inputs[:, 1:], self.hash_buckets)
-        ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)
+        pairs = extend_hash(ops.mod(inputs[:, :-1], self.hash_buckets), inputs[:, 1:], self.hash_buckets)  # (B, S - 1)
+        ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)  # (B, 2 S - 1)
         are_real = ops.concatenate([mask, mask[:, 1:]], axis=1)  # padding is on the right
-        return self._sum(ids, are_real, ops.sum(mask, axis=1)) + self._sum(*self._strings(inputs, mask))
+        characters = self._characters_of(inputs, mask)  # (B, 16 S)
+        of_tokens = self._sum(ids, are_real) / _root_of_count(mask)  # (B, F)
+        of_strings = self._sum(*self._strings(characters)) / (4 * _root_of_count(characters > 0))  # (B, F)
+        return ops.cast(self.learning_rate_scale * (of_tokens + of_strings), self.compute_dtype)
 
-    def _sum(self, ids, are_real, count):
-        """Return the sum (B, F) of the vectors of n-grams (B, n), times scale / sqrt(count)."""
-        weights = ops.cast(self.ngrams(ops.where(are_real, ids, 0)), "float32")  # half precision loses long sums
-        total = ops.sum(weights * ops.cast(are_real, "float32")[..., None], axis=1)
-        scale = self.learning_rate_scale / ops.sqrt(ops.maximum(ops.cast(count, "float32"), 1.0))
-        return ops.cast(total * scale[:, None], self.compute_dtype)
+    def _sum(self, ids, are_real):
+        """Return the sum (B, F) of the vectors of n-grams (B, n), in float32: half precision loses long sums."""
+        vectors = ops.cast(self.ngrams(ops.where(are_real, ids, 0)), "float32")  # (B, n, F)
+        return ops.sum(vectors * ops.cast(are_real, "float32")[..., None], axis=1)
 
-    def _strings(self, inputs, mask):
-        """Return the ids (B, n) of all strings of 2 to 5 characters, and whether they are real.
-
-        The third result is 16 times the number of characters (B,), whose root divides the sum.
-        """
-        characters = ops.take(self.characters, inputs, axis=0) * ops.cast(mask, "int32")[..., None]
+    def _characters_of(self, inputs, mask):
+        """Return (B, 16 S), the characters of all tokens one after another, as code points; then 0."""
+        characters = ops.take(self.characters, inputs, axis=0) * ops.cast(mask, "int32")[..., None]  # (B, S, 16)
         characters = ops.reshape(characters, (ops.shape(inputs)[0], -1))
         length = ops.shape(characters)[1]
         order = ops.where(characters > 0, 0, length) + ops.arange(length)  # the real characters first
-        characters = ops.take_along_axis(characters, ops.argsort(order, axis=1), axis=1)
+        return ops.take_along_axis(characters, ops.argsort(order, axis=1), axis=1)
+
+    def _strings(self, characters):
+        """Return the ids of all strings of 2 to 5 characters (B, n), and whether they are real."""
+        length = ops.shape(characters)[1]
         padded = ops.pad(characters, [[0, 0], [0, _STRING_LENGTH - 1]])
         hashed, ids, are_real = ops.mod(characters, self.hash_buckets), [], []
         for i in range(1, _STRING_LENGTH):
-            following = padded[:, i : i + length]
-            hashed = extend_hash(hashed, following, self.hash_buckets)
+            following = padded[:, i : i + length]  # the character i places after each one
+            hashed = extend_hash(hashed, following, self.hash_buckets)  # of the strings of i + 1 characters
             ids.append(hashed + (self.vocabulary_size + self.hash_buckets))
             are_real.append(following > 0)
-        return ops.concatenate(ids, axis=1), ops.concatenate(are_real, axis=1), 16 * ops.sum(characters > 0, axis=1)
+        return ops.concatenate(ids, axis=1), ops.concatenate(are_real, axis=1)
 
     def compute_mask(self, inputs, mask=None):
         """Return None: the output has no positions."""
@@ -159,3 +155,9 @@ class BagOfNGrams(BaseLayer):
     def compute_output_shape(self, inputs_shape):
         """Return the shape of the outputs."""
         return (inputs_shape[0], self.units)
+
+
+def _root_of_count(are_real):
+    """Return (B, 1), the root of the number of real elements (B, n), at least 1."""
+    count = ops.sum(ops.cast(are_real, "float32"), axis=1, keepdims=True)
+    return ops.sqrt(ops.maximum(count, 1.0))

@@ -16,7 +16,8 @@ With input feeding, `run` computes the outputs, because the next step reads them
 projection to `project`, which applies it to all steps at once; this is faster. The carry has the states of the `cells`,
 a list of tensors (B, K, units), and with input feeding the `last_output` (B, K, F).
 
-In the formulas, x_t is the input of step t, h_t the output of the top cell, and W the output projection.
+The docstring of `RecurrentDecoder` has the formulas. As there, x_t is the input of step t, h_t the output of the top
+cell, and W the output projection.
 """
 
 from __future__ import annotations
@@ -47,10 +48,7 @@ class DecoderMemory(NamedTuple):
 
 
 class PlainRecurrence:
-    """A step without attention.
-
-        h_t = cell(x_t, h_{t-1})
-        output_t = tanh(W h_t)
+    """A step of the cells alone.
 
     Args:
         cells: the cells of the decoder.
@@ -75,7 +73,7 @@ class PlainRecurrence:
 
     def run(self, step: DecoderStep, memory: None, carry: dict):
         """Run one step."""
-        hidden, states = run_cells(self.cells, step.inputs, carry["cells"])
+        hidden, states = run_cells(self.cells, step.inputs, carry["cells"])  # h_t (B, K, units)
         return hidden, None, {"cells": states}
 
     def project(self, inputs, step_outputs):
@@ -85,10 +83,6 @@ class PlainRecurrence:
 
 class InputFeeding:
     """A step of cells that read the last output, and an attention after them.
-
-        h_t = cell([x_t; output_{t-1}], h_{t-1})
-        context_t = attention(h_t, memory)
-        output_t = tanh(W [h_t; context_t])
 
     Args:
         cells: the cells of the decoder.
@@ -119,10 +113,11 @@ class InputFeeding:
 
     def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
         """Run one step."""
-        feed = _keep_context(carry["last_output"], step.keep_mask)
-        hidden, states = run_cells(self.cells, ops.concatenate([step.inputs, feed], -1), carry["cells"])
-        context, scores = _attend(self.attention, hidden, memory, step.noise)
-        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))
+        feed = _keep_context(carry["last_output"], step.keep_mask)  # output_{t-1} (B, K, F)
+        cell_inputs = ops.concatenate([step.inputs, feed], -1)  # (B, K, E + F)
+        hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])  # h_t (B, K, units)
+        context, scores = _attend(self.attention, hidden, memory, step.noise)  # (B, K, M), (B, K, S)
+        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))  # output_t (B, K, F)
         return output, scores, {"cells": states, "last_output": output}
 
     def project(self, inputs, step_outputs):
@@ -132,10 +127,6 @@ class InputFeeding:
 
 class AttentionFirst:
     """A step of an attention, and cells that read its context.
-
-        context_t = sigmoid(W_g h_{t-1}) attention([x_t; h_{t-1}], memory)
-        h_t = cell([x_t; context_t], h_{t-1})
-        output_t = tanh(W [x_t; h_t; context_t])
 
     Args:
         cells: the cells of the decoder.
@@ -173,11 +164,12 @@ class AttentionFirst:
 
     def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
         """Run one step."""
-        hidden = top_output(self.cells, carry["cells"])
-        context, scores = _attend(self.attention, ops.concatenate([step.inputs, hidden], -1), memory, step.noise)
-        context = context * self.gate(hidden)
-        cell_inputs = ops.concatenate([step.inputs, _keep_context(context, step.keep_mask)], -1)
-        hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])
+        hidden = top_output(self.cells, carry["cells"])  # h_{t-1} (B, K, units)
+        query = ops.concatenate([step.inputs, hidden], -1)  # (B, K, E + units)
+        context, scores = _attend(self.attention, query, memory, step.noise)  # (B, K, M), (B, K, S)
+        context = context * self.gate(hidden)  # context_t; the gate is (B, K, 1)
+        cell_inputs = ops.concatenate([step.inputs, _keep_context(context, step.keep_mask)], -1)  # (B, K, E + M)
+        hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])  # h_t (B, K, units)
         return ops.concatenate([hidden, context], -1), scores, {"cells": states}
 
     def project(self, inputs, step_outputs):

@@ -16,7 +16,7 @@ from keras_attention.layers.lstm import lstm_outputs
 from keras_attention.layers.masks import implicit_mask, zero_padding
 from keras_attention.layers.recurrence import AttentionFirst, DecoderMemory, DecoderStep, InputFeeding, PlainRecurrence
 from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, cell_class, states_per_cell
-from keras_attention.layers.scan import scan_steps
+from keras_attention.layers.scan import scan, select_real
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -108,9 +108,10 @@ class RecurrentDecoder(BaseLayer):
             self.gate = keras.layers.Dense(1, "sigmoid", dtype=self.dtype_policy, name="gate")
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
         self.context_dropout_layer = Dropout(context_dropout, dtype=self.dtype_policy)
-        self.recurrence = self._make_recurrence()
 
-    def _make_recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
+    @property
+    def recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
+        """The computation of a step, with the layers that the decoder has now."""
         if self.attend_first:
             return AttentionFirst(self.cells, self.output_projection, self.attention, self.gate)
         if self.has_memory:
@@ -206,18 +207,25 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
         """
-        width = self.recurrence.step_output_dim(memory.values.shape[-1] if self.has_memory else None)
-        first = {"step_outputs": ops.zeros((ops.shape(steps.inputs)[0], 1, width), self.compute_dtype)}
+        batch_size, memory_dim = ops.shape(steps.inputs)[0], memory.values.shape[-1] if self.has_memory else None
+        recurrence = self.recurrence
+        first = {"step_outputs": ops.zeros((batch_size, 1, recurrence.step_output_dim(memory_dim)), self.compute_dtype)}
         if self.has_memory:
-            first["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]
+            first["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]  # (B, 1, S)
 
-        def run_step(step, carry):
-            step = DecoderStep(step["inputs"], step.get("noise"), step.get("keep_mask"))
-            step_outputs, scores, carry = self.recurrence.run(step, memory, carry)
-            return {"step_outputs": step_outputs} | ({} if scores is None else {"scores": scores}), carry
+        def run_step(loop, step):
+            step = {name: ops.expand_dims(x, 1) for name, x in step.items()}  # (B, 1, any): one beam
+            is_real = step.pop("mask", None)
+            step_outputs, scores, carry = recurrence.run(DecoderStep(**step), memory, loop["carry"])
+            loop = {"carry": select_real(is_real, carry, loop["carry"]), "step_outputs": step_outputs}
+            loop |= {} if scores is None else {"scores": scores}
+            return loop, loop
 
-        outputs, carry = scan_steps(run_step, {**steps._asdict(), "mask": mask}, carry, first)
-        return outputs["step_outputs"], outputs.get("scores"), carry
+        tensors = {**steps._asdict(), "mask": None if mask is None else ops.expand_dims(mask, -1)}  # (B, T, any)
+        tensors = {name: ops.swapaxes(x, 0, 1) for name, x in tensors.items() if x is not None}  # (T, B, any)
+        last, loops = scan(run_step, {"carry": carry, **first}, tensors)
+        outputs = {name: ops.swapaxes(loops[name][:, :, 0], 0, 1) for name in first}  # (T, B, 1, any) -> (B, T, any)
+        return outputs["step_outputs"], outputs.get("scores"), last["carry"]
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.

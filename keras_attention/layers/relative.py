@@ -13,15 +13,7 @@ from keras import ops
 
 from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
-from keras_attention.layers.attention_heads import (
-    build_projections,
-    head_specs,
-    make_projections,
-    project_contexts,
-    project_key_value,
-    project_query,
-    split_heads,
-)
+from keras_attention.layers.attention_heads import AttentionHeads, split_heads
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -78,7 +70,7 @@ def relative_shift(logits):
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class RelativeAttention(BaseLayer):
+class RelativeAttention(AttentionHeads, BaseLayer):
     """Multi-head attention whose scores depend on content, distance and segment.
 
     With x = query W_q, k = key W_k and r = encodings W_r, for each head:
@@ -140,9 +132,7 @@ class RelativeAttention(BaseLayer):
         self.num_heads, self.key_dim = num_heads, key_dim
         self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.query_projection, self.key_projection, self.value_projection = make_projections(
-            self, self.kernel_initializer
-        )
+        self._make_projections(self.kernel_initializer)
         self.distance_projection = self.make_dense(num_heads * key_dim, "distance", self.kernel_initializer, False)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
@@ -153,7 +143,7 @@ class RelativeAttention(BaseLayer):
                 f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
                 "queries first."
             )
-        self.output_projection = build_projections(self, query_shape, value_shape, key_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
         if self.use_segments:
@@ -184,8 +174,9 @@ class RelativeAttention(BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
-        query, (keys, values) = project_query(self, query), project_key_value(self, value, key)
-        distances = self.project_distances(encodings)
+        query = self.project_query(query)  # (B, H, Q, D)
+        keys, values = self.project_key_value(value, key)  # (B, H, S, D) each
+        distances = self.project_distances(encodings)  # (H, Q + S, D)
         outputs, scores = self.attend_projected(query, keys, values, mask, distances, same_segment, bool(training))
         return (outputs, scores) if return_attention_scores else outputs
 
@@ -213,7 +204,7 @@ class RelativeAttention(BaseLayer):
         if same_segment is not None:
             logits = logits + self._segment_logits(query, same_segment)
         context, scores = soft_attend(logits, values, mask, self.dropout_layer.function(training))
-        return project_contexts(self, context), scores
+        return self.project_contexts(context), scores
 
     def biased_queries(self, query):
         """Return x + u and x + v of projected queries x (..., H, Q, D), for the logits of keys and of distances."""
@@ -226,10 +217,6 @@ class RelativeAttention(BaseLayer):
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         logits = dot_logits(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same_segment, 1), logits[..., :1], logits[..., 1:])
-
-    def compute_output_spec(self, query, value=None, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        return head_specs(self, query, value, return_attention_scores)
 
 
 def _add_to_heads(x, bias):

@@ -8,22 +8,40 @@ import keras
 from keras import ops
 
 
-def scan(body: Callable, carry, steps, reverse: bool = False):
-    """Return the last carry and the outputs of `keras.ops.scan`, also for 0 steps.
+def scan(body: Callable, carry, steps: dict, reverse: bool = False):
+    """Run a function over the T steps of a sequence; each step reads the carry of the step before.
+
+    Args:
+        body: a function (carry, step) -> (carry, outputs). `step` is a dict of the tensors (B, any) of one step.
+            TensorFlow collects the outputs only if they have the structure of the carry.
+        carry: tensors in any structure, before the first step.
+        steps: dict of tensors (T, B, any), which are cast to the dtype of the first one; without those that are None.
+        reverse: start at the last step.
+
+    Returns:
+        the last carry, and the outputs of all steps, with the axis T first.
+
+    Example:
+        >>> body = lambda total, step: (total + step["x"],) * 2
+        >>> _, totals = scan(body, keras.ops.zeros((1, 1)), {"x": keras.ops.array([[[2.0]], [[3.0]], [[5.0]]])})
+        >>> keras.ops.convert_to_numpy(totals)[:, 0, 0].tolist()
+        [2.0, 5.0, 10.0]
+    """
+    # TensorFlow can scan several tensors only if T is known, so they are packed side by side.
+    steps = {name: x for name, x in steps.items() if x is not None}
+    widths = {
+        name: x.shape[-1] for name, x in sorted(steps.items(), key=lambda item: item[1].shape[-1] is None)
+    }  # an unknown one last
+    dtype = next(iter(steps.values())).dtype
+    packed = ops.concatenate([ops.cast(steps[name], dtype) for name in widths], axis=-1)  # (T, B, all widths)
+    return _scan(lambda carry, row: body(carry, _unpack(row, widths)), carry, packed, reverse)
+
+
+def _scan(body: Callable, carry, steps, reverse: bool):
+    """Return the last carry and the outputs of `keras.ops.scan` for steps (T, B, any), also for 0 steps.
 
     In a TensorFlow graph with an unknown batch size, the outputs of 0 steps cannot be stacked. So a step of zeros is
     added, and its output is removed.
-
-    Args:
-        body: a function (carry, step) -> (carry, outputs).
-        carry: tensors in any structure, before the first step.
-        steps: (T, B, any).
-        reverse: start at the last step.
-
-    Example:
-        >>> total, totals = scan(lambda total, x: (total + x,) * 2, keras.ops.zeros((1,)), keras.ops.ones((3, 1)))
-        >>> keras.ops.convert_to_numpy(totals)[:, 0].tolist()
-        [1.0, 2.0, 3.0]
     """
     if steps.shape[0] or keras.backend.backend() == "jax":
         return ops.scan(body, carry, steps, reverse=reverse)
@@ -34,50 +52,27 @@ def scan(body: Callable, carry, steps, reverse: bool = False):
     return last, keras.tree.map_structure(lambda x: x[:length], outputs)
 
 
-def scan_steps(advance: Callable, steps: dict, carry, first_outputs: dict) -> tuple[dict, object]:
-    """Run a function over the T steps of a sequence; each step reads the carry of the step before.
-
-    Args:
-        advance: a function (step, carry) -> (outputs, carry). `step` is a dict of tensors (B, 1, any), and `outputs`
-            is a dict of them.
-        steps: dict of `inputs` (B, T, any) and of more tensors (B, T) or (B, T, any), which are cast to the dtype of
-            the inputs; None for a missing one. A step whose `mask` (B, T) is False does not change the carry.
-        carry: tensors (B, 1, any) in any structure, before the first step.
-        first_outputs: tensors like the outputs of one step; only their shapes and dtypes are used.
-
-    Returns:
-        the outputs, a dict of tensors (B, T, any), and the carry after the last step.
-
-    Example:
-        >>> add = lambda step, total: ({"sum": total + step["inputs"]}, total + step["inputs"])
-        >>> outputs, _ = scan_steps(
-        ...     add, {"inputs": keras.ops.array([[[2.0], [3.0], [5.0]]])}, keras.ops.zeros((1, 1, 1)),
-        ...     {"sum": keras.ops.zeros((1, 1, 1))})
-        >>> keras.ops.convert_to_numpy(outputs["sum"])[0, :, 0].tolist()
-        [2.0, 5.0, 10.0]
-    """
-    steps = {name: x if len(x.shape) == 3 else ops.expand_dims(x, -1) for name, x in steps.items() if x is not None}
-    names = sorted(steps, key=lambda name: steps[name].shape[-1] is None)  # an unknown width is last
-    # TensorFlow can scan several tensors only if T is known, and collects only a structure like the carry.
-    packed = ops.concatenate([ops.cast(steps[name], steps["inputs"].dtype) for name in names], axis=-1)
-
-    def body(loop, packed_step):
-        step = _unpack(packed_step, {name: steps[name].shape[-1] for name in names})
-        outputs, carry = advance(step, loop["carry"])
-        if "mask" in step:
-            keep = step["mask"] > 0
-            carry = keras.tree.map_structure(lambda new, old: ops.where(keep, new, old), carry, loop["carry"])
-        loop = {"carry": carry, "outputs": outputs}
-        return loop, loop
-
-    last, collected = scan(body, {"carry": carry, "outputs": first_outputs}, ops.swapaxes(packed, 0, 1))
-    return {name: ops.swapaxes(x[:, :, 0], 0, 1) for name, x in collected["outputs"].items()}, last["carry"]
-
-
 def _unpack(packed, widths: dict) -> dict:
-    """Split one step (B, any) into its parts (B, 1, width), by name; only the last width may be None."""
+    """Split one step (B, all widths) into its parts (B, width), by name; only the last width may be None."""
     parts, begin = {}, 0
     for name, width in widths.items():
         end = None if width is None else begin + width
-        parts[name], begin = ops.expand_dims(packed[:, begin:end], 1), end
+        parts[name], begin = packed[:, begin:end], end
     return parts
+
+
+def select_real(mask, new, old):
+    """Return the tensors `new` (B, ...) of a step, but `old` where the mask of the step is 0; `new` without a mask.
+
+    Args:
+        mask: (B, 1), 1 = a real step; None for no padding.
+        new, old: tensors in the same structure.
+
+    Example:
+        >>> mask = keras.ops.array([[1.0], [0.0]])
+        >>> keras.ops.convert_to_numpy(select_real(mask, keras.ops.ones((2, 1)), keras.ops.zeros((2, 1)))).tolist()
+        [[1.0], [0.0]]
+    """
+    if mask is None:
+        return new
+    return keras.tree.map_structure(lambda x, y: ops.where(mask > 0, x, y), new, old)

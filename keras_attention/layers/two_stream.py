@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.attention_heads import project_key_value, project_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
@@ -271,12 +270,12 @@ def _run_block(block, attention_inputs: AttentionInputs, training, inputs, conte
     their masks and queries differ. Return the outputs, one per stream, and the scores of the last stream.
     """
     attention = block.attention
-    keys, values = project_key_value(attention, block.attention_inputs(inputs))
+    keys, values = attention.project_key_value(block.attention_inputs(inputs))
     distances = attention.project_distances(attention_inputs.encodings)
 
     def attend_with(mask, x):
         return attention.attend_projected(
-            project_query(attention, x), keys, values, mask, distances, attention_inputs.same_segment, bool(training)
+            attention.project_query(x), keys, values, mask, distances, attention_inputs.same_segment, bool(training)
         )
 
     content_mask, query_mask = attention_inputs.masks

@@ -17,29 +17,25 @@ from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
 
-def _add_classes(layer):
-    """Add the weight (characters, 3) of a layer: whether a character is upper case, lower case, and a digit."""
-    classes = np.zeros((layer.vocabulary_size, 3), "float32")
-    for i, char in enumerate(layer.characters or ()):
+def _character_classes(characters: Sequence[str], vocabulary_size: int) -> np.ndarray:
+    """Return (characters, 3) float32: whether each character is upper case, lower case, and a digit."""
+    classes = np.zeros((vocabulary_size, 3), "float32")
+    for i, char in enumerate(characters):
         classes[i] = len(char) == 1 and [char.isupper(), char.islower(), char.isdigit()]
-    return layer.add_weight(
-        shape=classes.shape,
-        initializer=lambda *_, **__: ops.array(classes),
-        trainable=False,
-        name="character_classes",
-    )
+    return classes
 
 
 def _hash_affixes(inputs, mask, max_affix_length: int, hash_buckets: int):
     """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
-    characters = ops.pad(ops.where(mask, inputs + 1, 0), [[0, 0], [0, 0], [0, max_affix_length]])  # 0 = no character
-    lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)
+    characters = ops.where(mask, inputs + 1, 0)  # (B, I, characters), 0 = no character
+    characters = ops.pad(characters, [[0, 0], [0, 0], [0, max_affix_length]])
+    lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)  # (B, I, 1)
     hashes = []
     for is_suffix in (0, 1):
-        hashed = ops.full_like(lengths, is_suffix)
+        hashed = ops.full_like(lengths, is_suffix)  # (B, I, 1)
         for i in range(max_affix_length):
-            at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)
-            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)
+            at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)  # (B, I, 1), the index of the character
+            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)  # (B, I, 1)
             hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), hash_buckets)
             hashes.append(hashed)
     return ops.concatenate(hashes, axis=-1)
@@ -47,9 +43,9 @@ def _hash_affixes(inputs, mask, max_affix_length: int, hash_buckets: int):
 
 def _shapes(character_classes, inputs, mask):
     """Return (B, I, 9): whether the first, any and every character of a word has each of the three classes."""
-    classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]
-    some = ops.max(ops.where(mask, classes, -np.inf), axis=2)
-    every = ops.min(ops.where(mask, classes, np.inf), axis=2)
+    classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]  # (B, I, characters, 3 and 1)
+    some = ops.max(ops.where(mask, classes, -np.inf), axis=2)  # (B, I, 3)
+    every = ops.min(ops.where(mask, classes, np.inf), axis=2)  # (B, I, 3)
     return ops.concatenate([classes[:, :, 0], some, every], axis=-1)
 
 
@@ -116,12 +112,15 @@ class AffixEncoder(WordEncoder, BaseLayer):
     def build(self, inputs_shape) -> None:
         """Create the weights."""
         self.affixes.build(inputs_shape)
-        self.character_classes = _add_classes(self)
+        classes = _character_classes(self.characters or (), self.vocabulary_size)
+        self.character_classes = self.add_constant("character_classes", classes)
 
     def call(self, inputs, mask=None):
         """Compute the vectors of the words; see the class docstring."""
         inputs, mask = ids_and_mask(inputs, mask)
-        affixes = self.affixes(_hash_affixes(inputs, mask, self.max_affix_length, self.hash_buckets))
+        affixes = self.affixes(
+            _hash_affixes(inputs, mask, self.max_affix_length, self.hash_buckets)
+        )  # (B, I, 2 n, affix_dim)
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
         shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
         return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))

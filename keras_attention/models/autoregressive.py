@@ -9,7 +9,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import missing_method
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
@@ -22,19 +21,14 @@ from keras_attention.prediction.search_options import check_strategy, limit_leng
 
 
 class AutoregressiveLM:
-    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right."""
+    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right.
+
+    A subclass is a `Task` too, and has the methods `start` and `step`; see `DecoderSteps`.
+    """
 
     tokenizer: Any
     config: RecurrentConfig | TransformerConfig
     _reads_padding = True  # whether `start` takes prompts of different lengths
-
-    def start(self, inputs: dict, length: int | None = None) -> dict:
-        """Read the prompt tokens, and return the state before the next one."""
-        raise missing_method(self, "start")
-
-    def step(self, tokens, state: dict) -> tuple:
-        """Read one token per beam, and return the logits of the next one, the new state, and the attention."""
-        raise missing_method(self, "step")
 
     def complete(
         self, prompts: Iterable[str], strategy: Strategy | None = None, batch_size: int = 32

@@ -21,8 +21,8 @@ from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, Out
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.metrics.tokens import label_weights
-from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.decoder_steps import DecoderSteps
 from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
 from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.models.task import Task
@@ -42,7 +42,7 @@ from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Captioner(Task):
+class Captioner(DecoderSteps, Task):
     """Compute the caption of an image, with an image encoder and a recurrent or Transformer decoder.
 
     p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after the tokens y_<t and the regions of
@@ -233,9 +233,7 @@ class Captioner(Task):
             encoded["noise"] = self.noise(targets, encoded["memory"], training=training)
         if self.shift is not None:
             encoded["values"] = self.shift(encoded.get("values", encoded["memory"]), training=training)
-        logits = decoder_steps.add_bias(
-            self, self.embedding(self._run_decoder(targets, encoded, training), reverse=True)
-        )
+        logits = self._logits_of(self._run_decoder(targets, encoded, training))
         return logits if image_token is None else logits[:, 1:]
 
     def _run_decoder(self, targets, encoded: dict, training):
@@ -269,13 +267,9 @@ class Captioner(Task):
             return self.embedding(ops.zeros_like(regions[:, :0, 0], dtype="int32")), encoded
         return image_token, encoded
 
-    def start(self, inputs: dict, length: int | None = None) -> dict:
-        """Encode images, and return the state before the first token; see `decoder_steps.start`."""
-        return decoder_steps.start(self, inputs, length)
-
     def step(self, tokens, state: dict):
-        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
-        logits, state, scores = decoder_steps.step(self, tokens, state)
+        """Read one token per beam; see `DecoderSteps.step`. The attention scores are smoothed."""
+        logits, state, scores = super().step(tokens, state)
         return logits, state, self._smooth(scores)
 
     def _encode_images(self, inputs: dict) -> dict:

@@ -10,8 +10,8 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import language_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.models.autoregressive import AutoregressiveLM
-from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary, without_attention
+from keras_attention.models.network.decoder_steps import DecoderSteps
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, text_input_tensors
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.text_data import TextData, causal_metrics
@@ -19,7 +19,7 @@ from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class CausalLM(AutoregressiveLM, Task):
+class CausalLM(DecoderSteps, AutoregressiveLM, Task):
     """Language model, recurrent or a Transformer: p(x) = prod_t softmax(W f(x_<t))[x_t].
 
     f is the output of a recurrent network or of causal Transformer blocks; W is the token embedding (tied).
@@ -51,7 +51,6 @@ class CausalLM(AutoregressiveLM, Task):
 
     spec = TASK_SPECS["lm"]
     data = TextData(language_batches, causal_metrics)
-    output_bias = None
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
         config = with_vocabulary(without_attention(config, "language model"), "vocabulary_size", tokenizer)
@@ -63,7 +62,7 @@ class CausalLM(AutoregressiveLM, Task):
         self.decoder = make_decoder(config)
         inputs = text_input_tensors(config)
         outputs = self.decoder(self.embedding(inputs["token_ids"]), mask=inputs["padding_mask"])
-        super().__init__(config, {"tokenizer": tokenizer}, inputs, self.embedding(outputs, reverse=True), **kwargs)
+        super().__init__(config, {"tokenizer": tokenizer}, inputs, self._logits_of(outputs), **kwargs)
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prompt tokens (B, L, M), and their mask as a decoder argument."""
@@ -73,14 +72,6 @@ class CausalLM(AutoregressiveLM, Task):
     def target_reader(self) -> TextReader:
         """The `TextReader` of texts whose probability is computed."""
         return TextReader.from_template(self.tokenizer, "end", self.config.max_length)
-
-    def start(self, inputs: dict, length: int | None = None) -> dict:
-        """Read the prompt tokens, and return the state before the next one; see `decoder_steps.start`."""
-        return decoder_steps.start(self, inputs, length)
-
-    def step(self, tokens, state: dict):
-        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
-        return decoder_steps.step(self, tokens, state)
 
     @property
     def text_reader(self) -> TextReader:

@@ -101,13 +101,14 @@ class PermutationLM(AutoregressiveLM, Task):
         outputs, scores = self._predict(inputs, return_attention_scores=True)
         return {"logits": self._to_logits(outputs), "attention": ops.stack(scores, 1)}
 
-    def _read_part(self, inputs: dict) -> dict:
-        """Return `outputs` (B, S, M) of the content stream, and the memories."""
+    def _encode_part(self, inputs: dict, memory_length: int | None) -> dict:
+        """Return `outputs` (B, S, M) of the content stream, and the memories; see `RelativeTransformer.encode_part`."""
         outputs, memories = self.encoder.encode_part(
             self.embedding(inputs["token_ids"]),
             inputs["padding_mask"],
             inputs.get("segment_ids"),
             memories=inputs.get("memories"),
+            memory_length=memory_length,
         )
         return {"outputs": outputs, **memories}
 
@@ -141,23 +142,12 @@ class PermutationLM(AutoregressiveLM, Task):
         Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, section 3.2.
         """
         arrays = {name: inputs[name] for name in ("token_ids", "padding_mask", "segment_ids") if name in inputs}
-        encoded = compiled_function(self, type(self)._read_part)(
-            arrays if memories is None else {**arrays, "memories": memories}
-        )
-        outputs, width = encoded.pop("outputs"), encoded["mask"].shape[1]
-        first = 0 if memory_length is None else max(width - memory_length, 0)
-        return outputs, {name: value[:, first:] for name, value in encoded.items()}
+        arrays |= {} if memories is None else {"memories": memories}
+        encoded = compiled_function(self, type(self)._encode_part)(arrays, memory_length=memory_length)
+        return encoded.pop("outputs"), encoded
 
-    def start(self, inputs: dict, length=None) -> dict:
-        """Return the state before the next token.
-
-        Args:
-            inputs: dict of `token_ids` (B, L), prompt tokens that are read in one call, from left to right; L may be 0.
-            length: the maximum number of tokens; `config.max_length` if None.
-
-        Returns:
-            dict of `constants`, `carry` and `cache`; `layers/decoding/cache.py` describes them.
-        """
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Read `token_ids` (B, L), and return the state before the next token; see `RelativeTransformer.start`."""
         length = self.config.max_length if length is None else length
         return self.encoder.start(self.embedding(inputs["token_ids"]), length)
 

@@ -16,8 +16,8 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, search_inputs
 from keras_attention.layers import OutputBias
-from keras_attention.models.network import decoder_steps
 from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.decoder_steps import DecoderSteps
 from keras_attention.models.network.initial_embeddings import initialize_target_embeddings
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
 from keras_attention.models.task import Task
@@ -31,7 +31,7 @@ from keras_attention.task_specs import TASK_SPECS
 
 
 @keras.saving.register_keras_serializable("keras_attention")
-class Translator(Task):
+class Translator(DecoderSteps, Task):
     """Compute the translation of a text, with a recurrent or Transformer encoder and decoder.
 
     p(y | x) = prod_t softmax(W f_t)[y_t], where f_t is the decoder's output after reading y_<t and the encoded source,
@@ -102,20 +102,12 @@ class Translator(Task):
 
     def _logits(self, inputs):
         outputs = self.decoder(self.target_embedding(inputs["target_ids"]), **self._encode(inputs))
-        return decoder_steps.add_bias(self, self.target_embedding(outputs, reverse=True))
+        return self._logits_of(outputs)
 
     @property
     def embeddings(self) -> tuple[keras.layers.Layer, ...]:
         """The token embeddings of source and target."""
         return self.source_embedding, self.target_embedding
-
-    def start(self, inputs: dict, length: int | None = None) -> dict:
-        """Encode sources, and return the state before the first token; see `decoder_steps.start`."""
-        return decoder_steps.start(self, inputs, length)
-
-    def step(self, tokens, state: dict):
-        """Read one token per beam, and return the logits of the next one; see `decoder_steps.step`."""
-        return decoder_steps.step(self, tokens, state)
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""

@@ -10,10 +10,8 @@ from keras import ops
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
-from keras_attention.generation.decode import decode
+from keras_attention.generation.decode import SearchInputs, decode
 from keras_attention.generation.option_types import replace_options
-
-_SEARCH_INPUTS = ("start_ids", "limits", "prefix_ids", "prefix_mask", "seeds", "stop_table")  # arguments of `decode`
 
 
 def check_strategy(strategy: Any, default: type) -> Any:
@@ -49,7 +47,7 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
 
 
 def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
-    """Return the `stop_table` of `decode`; an empty dict if the strategy has no stop strings."""
+    """Return the `stop_table` of `SearchInputs`; an empty dict if the strategy has no stop strings."""
     return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
 
 
@@ -80,8 +78,8 @@ def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> 
 
     Args:
         model: see `decode`.
-        inputs: dict of arguments of `decode` and of tensors for `model.start`. Without `start_ids`, a text begins after
-            the start token.
+        inputs: dict of the fields of `SearchInputs` and of tensors for `model.start`. Without `start_ids`, a text
+            begins after the start token.
         strategy: the search strategy.
         tokenizer: the tokenizer of the texts.
 
@@ -89,7 +87,8 @@ def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> 
         the results of `decode`.
     """
     special = special_tokens_of(tokenizer)
-    searched = {name: inputs[name] for name in _SEARCH_INPUTS if name in inputs}
+    searched = {name: inputs[name] for name in SearchInputs._fields if name in inputs}
     searched.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
     encoder_inputs = {name: value for name, value in inputs.items() if name not in searched}
-    return decode(model, encoder_inputs, suppress_special(strategy, tokenizer), end_id=special.end, **searched)
+    strategy = suppress_special(strategy, tokenizer)
+    return decode(model, encoder_inputs, strategy, SearchInputs(**searched), special.end)

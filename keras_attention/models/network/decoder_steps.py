@@ -1,48 +1,61 @@
-"""One step of a decoder at a time.
-
-`Translator`, `Captioner` and `CausalLM` call `start` and `step` in their methods. Such a model has a `decoder`, an
-`output_bias` or None, and a method `_encode_start`.
-"""
+"""`DecoderSteps`: one step of a decoder at a time."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from keras_attention.layers.decoding.merged_dense import logits_of_step
 
 
-def start(model: Any, inputs: dict, length=None) -> dict:
-    """Encode the inputs and return the state before the first token.
+class DecoderSteps:
+    """Base of `Translator`, `Captioner` and `CausalLM`: the logits of their decoder, and its steps for a search.
 
-    Args:
-        inputs: dict of a translator's `source_ids` (B, S) int and `source_mask` (B, S) bool; of a captioner's `images`
-            (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` and `padding_mask` (B, L),
-            prompt tokens that are read in one call, where L may be 0.
-        length: the maximum number of tokens; `config.max_length` if None.
-
-    Returns:
-        dict of `constants`, `carry` and, with Transformer blocks, `cache`; `layers/decoding/cache.py` describes them.
+    A subclass is a `Task` too, and defines `_encode_start`.
     """
-    embedded, encoded = model._encode_start(inputs)
-    length = model.config.max_length if length is None else length
-    return model.decoder.start(embedded, length, **encoded)
 
+    decoder: keras.layers.Layer
+    output_bias: keras.layers.Layer | None = None
 
-def step(model: Any, tokens, state: dict):
-    """Read one token per beam and return the logits of the next one.
+    def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
+        """Return the embeddings of the prompt tokens (B, L, M), and the other arguments of `decoder.start`."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `_encode_start`.")
 
-    Args:
-        tokens: (B, K) int, the last tokens (at first the start token).
-        state: from `start` or the previous step, for K beams.
+    def start(self, inputs: dict, length: int | None = None) -> dict:
+        """Encode the inputs, and return the state before the first new token.
 
-    Returns:
-        logits (B, K, V), the new state, and attention scores (B, K, S) or None.
-    """
-    embedding = model.embeddings[-1]
-    outputs, state, scores = model.decoder.step(embedding(tokens), state)
-    return add_bias(model, logits_of_step(embedding, outputs)), state, scores
+        Args:
+            inputs: dict of a translator's `source_ids` (B, S) int and `source_mask` (B, S) bool; of a captioner's
+                `images` (B, size, size, 3) or `regions` (B, R, C); or of a language model's `token_ids` and
+                `padding_mask` (B, L), prompt tokens that are read in one call, where L may be 0.
+            length: the maximum number of tokens; `config.max_length` if None.
 
+        Returns:
+            dict of `constants`, `carry` and, with Transformer blocks, `cache`; `layers/decoding/cache.py` describes
+            them.
+        """
+        embedded, encoded = self._encode_start(inputs)
+        return self.decoder.start(embedded, self.config.max_length if length is None else length, **encoded)
 
-def add_bias(model: Any, logits):
-    """Add the output bias to logits (..., V), if the model has one."""
-    return logits if model.output_bias is None else model.output_bias(logits)
+    def step(self, tokens, state: dict):
+        """Read one token per beam, and return the logits of the next one.
+
+        Args:
+            tokens: (B, K) int, the last tokens (at first the start token).
+            state: from `start` or the previous step, for K beams.
+
+        Returns:
+            logits (B, K, V), the new state, and attention scores (B, K, S) or None.
+        """
+        embedding = self.embeddings[-1]
+        outputs, state, scores = self.decoder.step(embedding(tokens), state)  # outputs (B, K, M)
+        return self._add_bias(logits_of_step(embedding, outputs)), state, scores
+
+    def _logits_of(self, outputs):
+        """Return the logits (B, T, V) of the outputs of the decoder (B, T, M)."""
+        return self._add_bias(self.embeddings[-1](outputs, reverse=True))
+
+    def _add_bias(self, logits):
+        """Add the output bias to logits (..., V), if the model has one."""
+        return logits if self.output_bias is None else self.output_bias(logits)
