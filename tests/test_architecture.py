@@ -45,7 +45,7 @@ ALLOWED = {
     "evaluate": {"models"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
-    "visualize": {"fonts", "data.special_tokens", "outputs", "storage"},
+    "visualize": {"fonts", "data.images", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
     "quickstart": {"quickstart", "data.tfds"},
     "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size", "defaults"}
