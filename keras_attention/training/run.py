@@ -18,7 +18,7 @@ from keras_attention.training.checkpoints import average_weights
 from keras_attention.training.compiling import compile_model, computed_names
 from keras_attention.training.plan import TrainingPlan, mode_of
 from keras_attention.training.progress import EpochLog
-from keras_attention.training.run_state import RunState, run_identity, was_pretrained
+from keras_attention.training.run_state import RunState, check_monitor, run_identity, was_pretrained
 
 
 def train(
@@ -92,7 +92,7 @@ def train(
         options["bleu_tokenizer"] = plan.bleu_tokenizer
     metrics = _task_metrics(model, batches, validation, monitor, options)
     if extra_metrics is None:
-        _check_monitor(monitor, [*computed_names(model, valid is not None), *metrics])
+        check_monitor(monitor, [*computed_names(model, valid is not None), *metrics])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     _check_passes(plan, batches)
     directory.mkdir(parents=True, exist_ok=True)
@@ -183,14 +183,6 @@ def _check_passes(plan: TrainingPlan, batches: Any) -> None:
         raise ValueError(
             f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
             "other captions in each epoch."
-        )
-
-
-def _check_monitor(monitor: str, names: Sequence[str]) -> None:
-    if monitor not in names:
-        raise ValueError(
-            f"The monitor {monitor!r} is not computed in this run. Expected one of {', '.join(names)}; names with "
-            "val_ need validation data."
         )
 
 

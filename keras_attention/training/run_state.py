@@ -7,7 +7,7 @@ import hashlib
 import math
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -118,10 +118,7 @@ class RunState(keras.callbacks.Callback):
         Raises:
             ValueError: the monitored metric is not in `logs`.
         """
-        if self.monitor not in logs:
-            raise ValueError(
-                f"The monitor {self.monitor!r} is not computed in this run. Expected one of {', '.join(sorted(logs))}."
-            )
+        check_monitor(self.monitor, sorted(logs))
         value, loss = float(logs[self.monitor]), float(logs.get("val_loss", logs.get("loss", math.inf)))
         is_better = self.best is None or self._rank(value, loss) > self._rank(self.best, self.best_loss)
         is_better = is_better and math.isfinite(value)
@@ -173,6 +170,19 @@ class RunState(keras.callbacks.Callback):
 
     def _save_model(self, model: keras.Model) -> None:
         atomic_write(self.directory / "model.keras", lambda name: keras.saving.save_model(model, name))
+
+
+def check_monitor(monitor: str, names: Sequence[str]) -> None:
+    """Check that the monitored metric is one of the names of metrics that a run computes.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if monitor not in names:
+        raise ValueError(
+            f"The monitor {monitor!r} is not computed in this run. Expected one of {', '.join(names)}; names with "
+            "val_ need validation data."
+        )
 
 
 def was_pretrained(directory: pathlib.Path) -> bool | None:
