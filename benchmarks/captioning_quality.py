@@ -176,7 +176,7 @@ def attends_inside(output: ka.Caption, scene: ka.quickstart.Scene) -> list[bool]
         scene_object = ka.quickstart.described_object(scene, words, index)
         if scene_object is not None:
             region = np.array(np.unravel_index(weights.argmax(), weights.shape))
-            row, column = (region + 0.5) * scene.image_size / np.array(weights.shape)
+            row, column = (region + 0.5) * len(scene.image) / np.array(weights.shape)
             top, left, bottom, right = scene_object.box
             inside.append(bool(top <= row <= bottom and left <= column <= right))
     return inside

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -308,30 +307,14 @@ def check_figure_path(path: PathLike) -> None:
 
 
 def _pixels(image: ImageLike) -> np.ndarray:
-    """Return an image, rotated by its EXIF orientation, as (height, width, 3) uint8."""
-    from PIL import Image, ImageOps
+    """Return an image (height, width, 3) uint8 with at most `_MAX_SIDE` pixels a side."""
+    from PIL import Image
 
-    if isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,), (4,)):
-            raise ValueError(
-                f"The image is {image.dtype} of shape {image.shape}; expected uint8 of shape (height, width, 3)."
-            )
-        upright = Image.fromarray(image[:, :, 0] if image.shape[2:] == (1,) else image)
-    else:
-        try:
-            with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
-                upright = ImageOps.exif_transpose(opened)
-        except FileNotFoundError:
-            raise
-        except (OSError, SyntaxError) as error:
-            raise ValueError(
-                f"The image is damaged or of another format ({error}); expected JPEG, PNG, GIF, BMP or WebP."
-            ) from error
-        if upright.mode.startswith("I"):  # 16-bit grey, which Pillow converts to white
-            upright = Image.fromarray((np.asarray(upright) >> 8).astype("uint8"))
-    upright = upright.convert("RGB")
-    upright.thumbnail((_MAX_SIDE, _MAX_SIDE))
-    return np.asarray(upright)
+    from keras_attention.data.images import decode_pixels  # imports Keras
+
+    reduced = Image.fromarray(decode_pixels(image))
+    reduced.thumbnail((_MAX_SIDE, _MAX_SIDE))
+    return np.asarray(reduced)
 
 
 def _overlay(pixels: np.ndarray, scores: np.ndarray) -> np.ndarray:

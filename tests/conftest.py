@@ -12,6 +12,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
 import pytest
 
@@ -96,21 +97,29 @@ def _few_collections():
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_initializers():
-    """Draw initial weights with NumPy on JAX, which compiles a program for each shape."""
+    """Draw the random numbers of initial weights with NumPy on JAX, which compiles a program for each shape."""
     import keras
     import numpy as np
 
-    def draw(self, shape, dtype=None):
-        deviation = np.prod(shape[:-1]) ** -0.5 if len(shape) > 1 else 0.02
-        drawn = np.random.normal(0.0, deviation, shape).astype("float32")  # JAX would compile the cast for each shape
-        return keras.ops.convert_to_tensor(drawn, dtype or "float32")
+    def drawn(values, dtype):
+        return keras.ops.convert_to_tensor(values.astype("float32"), dtype or "float32")  # JAX would compile the cast
+
+    def uniform(shape, minval=0.0, maxval=1.0, dtype=None, seed=None):
+        return drawn(np.random.uniform(minval, maxval, shape), dtype)
+
+    def normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+        return drawn(np.random.normal(mean, stddev, shape), dtype)
+
+    def truncated_normal(shape, mean=0.0, stddev=1.0, dtype=None, seed=None):
+        return drawn(mean + stddev * np.clip(np.random.normal(size=shape), -2.0, 2.0), dtype)
 
     if keras.backend.backend() == "jax":
-        initializers = keras.initializers
-        for kind in (initializers.VarianceScaling, initializers.RandomNormal, initializers.RandomUniform):
-            kind.__call__ = draw
-        initializers.TruncatedNormal.__call__ = initializers.Orthogonal.__call__ = draw
-        initializers.Zeros.__call__ = lambda self, shape, dtype=None: keras.ops.convert_to_tensor(
+        from keras.src.initializers import random_initializers
+
+        functions = {**vars(random_initializers.random), **{f.__name__: f for f in (uniform, normal, truncated_normal)}}
+        random_initializers.random = types.SimpleNamespace(**functions)
+        keras.initializers.Orthogonal.__call__ = lambda self, shape, dtype=None: normal(shape, 0.0, len(shape) ** -0.5)
+        keras.initializers.Zeros.__call__ = lambda self, shape, dtype=None: keras.ops.convert_to_tensor(
             np.zeros(shape, keras.backend.standardize_dtype(dtype))
         )
 

@@ -46,10 +46,10 @@ ALLOWED = {
     "evaluate": {"argument_checks", "models"},
     "registered": {"models", "training", "quickstart"},
     "fonts": set(),
-    "visualize": {"argument_checks", "fonts", "data.special_tokens", "outputs", "storage"},
+    "visualize": {"argument_checks", "fonts", "data.images", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
     "quickstart": {"quickstart", "argument_checks", "data.tfds"},
-    "cli": {"cli", "argument_checks", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size"}
+    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size"}
     | {"defaults", "training.progress", "presets", "registered", "task_specs", "version"}
     | PUBLIC,
 }

@@ -11,13 +11,16 @@ from conftest import jax_environment
 from test_backends import all_outputs
 
 HERE = pathlib.Path(__file__).parent
-HALF = "test_transformer.py::test_float16_works_without_a_float16_kernel_in_the_backend"
+TRANSFORMER = (
+    "test_transformer.py::test_float16_works_without_a_float16_kernel_in_the_backend",
+    "test_transformer.py::test_query_key_and_value_are_initialized_as_one_matrix",
+)
 LOSSES = (
     "test_token_loss.py::test_the_loss_of_an_epoch_is_per_token[padding]",
     "test_token_loss.py::test_accumulated_gradients_are_those_of_one_batch[50-0.1]",
     "test_token_loss.py::test_two_replicas_have_the_loss_and_the_update_of_one",
 )
-FILES = ("test_backends.py", "test_conformance.py", HALF, *LOSSES)
+FILES = ("test_backends.py", "test_conformance.py", *TRANSFORMER, *LOSSES)
 
 
 @pytest.mark.slow

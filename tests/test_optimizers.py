@@ -82,6 +82,23 @@ def test_weight_decay_uses_the_rate_of_the_layer():
     np.testing.assert_allclose(values, [1 - 0.1 * 0.1**3 * 0.5, 1 - 0.1 * 0.5, 1.0], rtol=1e-6)
 
 
+def test_a_loaded_model_has_the_rates_of_its_layers():
+    """A variable of `keras.Sequential` has the path sequential/dense/kernel, and dense/kernel in a loaded model."""
+    made, loaded = ([keras.Variable(np.ones(3), name=name) for name in names] for names in (("a", "b"), ("c", "d")))
+    optimizer = Adam(0.1, rate_factors={"a": 0.5})
+    optimizer.build(made)
+    optimizer = Adam.from_config(optimizer.get_config())
+    optimizer.build(loaded)
+    optimizer.apply([keras.ops.ones(3)] * 2)
+    np.testing.assert_allclose([float(variable[0]) for variable in loaded], [1 - 0.5 * 0.1, 1 - 0.1], rtol=1e-5)
+
+
+def test_a_loaded_model_with_other_variables_warns_that_its_rates_are_lost():
+    optimizer = Adam(0.1, rate_factors=[0.5, 1.0])
+    with pytest.warns(UserWarning, match="has 2 `rate_factors`, and the model 1 trained variables"):
+        optimizer.build([keras.Variable(np.ones(3))])
+
+
 def test_accumulated_gradients_equal_those_of_the_whole_batch(tokenizer):
     def kernel_after(*parts: list) -> np.ndarray:
         """Train on the parts of a batch, with one update after the last."""

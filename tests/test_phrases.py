@@ -1,5 +1,7 @@
 """The built-in phrases: their splits, their grammar, and their data set of TensorFlow Datasets."""
 
+import functools
+
 import pytest
 
 import keras_attention as ka
@@ -13,7 +15,7 @@ def tfds_home(tmp_path, monkeypatch):
 
     few = {split: ka.quickstart.phrase_pairs(split)[:71] for split in ("train", "validation", "test")}
     monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
-    monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path))
+    monkeypatch.setattr(phrases_tfds, "Phrases", functools.partial(phrases_tfds.Phrases, data_dir=tmp_path))
     return tfds
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import keras_attention as ka
-from keras_attention.cli.tensorboard import CaptionImages
+from keras_attention.cli.tensorboard import AttentionPlots
 from keras_attention.visualize import merge_words, plot_caption, word_alignment, word_attention
 
 U = "\u2581"
@@ -144,20 +144,26 @@ def test_a_rotated_photo_is_drawn_upright():
 def test_invalid_captions_and_images_are_errors(tmp_path):
     with pytest.raises(ValueError, match="This caption has no attention: its image could not be read, or its model"):
         plot_caption(caption(attention=None), photo())
-    with pytest.raises(ValueError, match=r"The image is float32 of shape \(83, 131, 3\); expected uint8"):
-        plot_caption(caption(), photo().astype("float32"))
-    for damaged in (b"not an image", encoded(photo(), "JPEG")[:700]):
-        with pytest.raises(ValueError, match="The image is damaged or of another format"):
-            plot_caption(caption(), damaged)
+    for image, problem in (
+        (
+            photo().astype("float32"),
+            r"shape \(83, 131, 3\) and type float32 is not an image; expected .* of type uint8",
+        ),
+        (b"not an image", "begins with b'not an i'; expected a JPEG, PNG"),
+        (encoded(photo(), "JPEG")[:300], "is damaged or truncated"),
+    ):
+        with pytest.raises(ValueError, match=problem):
+            plot_caption(caption(), image)
     with pytest.raises(FileNotFoundError):
         plot_caption(caption(), tmp_path / "absent.jpg")
 
 
 def test_captions_are_written_to_tensorboard(tmp_path):
     tf = pytest.importorskip("tensorflow")
-    captions = [caption(), caption(valid=False), caption(attention=None), caption()]
-    images = CaptionImages([photo(), b"not an image", photo(), photo()], tmp_path)
-    images.set_model(types.SimpleNamespace(caption=lambda images: captions[: len(images)]))
+    captions = [caption(), caption(valid=False, attention=None), caption(attention=None), caption()]
+    images = AttentionPlots([photo(), b"not an image", photo(), photo()], tmp_path)
+    task = types.SimpleNamespace(predict_method="caption")
+    images.set_model(types.SimpleNamespace(spec=task, caption=lambda images: captions[: len(images)]))
     images.on_epoch_end(3)
     (file,) = tmp_path.iterdir()
     events = [event for event in tf.compat.v1.train.summary_iterator(str(file)) if event.summary.value]

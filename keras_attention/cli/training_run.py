@@ -16,7 +16,7 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
-from keras_attention.cli.tensorboard import AlignmentImages, CaptionImages
+from keras_attention.cli.tensorboard import AttentionPlots
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.data.lines import counted
 from keras_attention.data_size import DataSize
@@ -388,8 +388,7 @@ def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
         )
     directory = out / "tensorboard"
     callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.spec.predict_method == "translate" and model.decoder.has_memory:
-        callbacks.append(AlignmentImages([source for source, _ in examples[:3]], directory))
-    if model.spec.predict_method == "caption" and model.decoder.has_memory:
-        callbacks.append(CaptionImages([example.image for example in examples[:3]], directory))
+    if model.spec.predict_method in ("translate", "caption") and model.decoder.has_memory:
+        inputs = [example[0] if isinstance(example, tuple) else example.image for example in examples[:3]]
+        callbacks.append(AttentionPlots(inputs, directory))
     return callbacks

@@ -41,16 +41,37 @@ def decode_image(image: ImageLike, image_size: int) -> np.ndarray:
         >>> decode_image(np.full((2, 3), 7, "uint8"), 5).shape
         (5, 5, 3)
     """
+    pixels, orientation = _decode(image)
+    return _turn(_resize(pixels, image_size), orientation)
+
+
+def decode_pixels(image: ImageLike) -> np.ndarray:
+    """Decode an image in its own size, rotated by its EXIF orientation.
+
+    Args:
+        image: see `decode_image`; so are the errors.
+
+    Returns:
+        (height, width, 3) uint8, RGB.
+
+    Example:
+        >>> decode_pixels(np.full((2, 3), 7, "uint8")).shape
+        (2, 3, 3)
+    """
+    return _turn(*_decode(image))
+
+
+def _decode(image: ImageLike) -> tuple[np.ndarray, int]:
+    """Return the pixels (height, width, 3) uint8 of an image, and its EXIF orientation, 1 to 8."""
     if isinstance(image, np.ndarray):
-        return _resize(_check_array(image), image_size)
+        return _check_array(image), 1
     name, data = ("The image", image) if isinstance(image, bytes) else (str(image), _read_file(image))
     if len(data) > MAX_BYTES:
         raise ImageError(f"{name} has {len(data)} bytes; expected at most {MAX_BYTES}. Make it smaller.")
     try:
-        pixels, orientation = decode_bytes(data)
+        return decode_bytes(data)
     except ImageError as error:
         raise ImageError(f"{name} {error}. Convert it with an image program, or leave it out.") from None
-    return _turn(_resize(pixels, image_size), orientation)
 
 
 def read_images(images: Sequence[ImageLike], image_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -117,17 +138,14 @@ def encoded_image(image: ImageLike) -> bytes:
         >>> encoded_image(np.zeros((2, 3), "uint8"))[1:4]
         b'PNG'
     """
-    if isinstance(image, np.ndarray):
-        return _to_png(_check_array(image))
-    data = image if isinstance(image, bytes) else _read_file(image)
-    return _to_png(_turn(*decode_bytes(data))) if is_webp(data) else data
-
-
-def _to_png(pixels: np.ndarray) -> bytes:
+    if not isinstance(image, np.ndarray):
+        data = image if isinstance(image, bytes) else _read_file(image)
+        if not is_webp(data):
+            return data
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    Image.fromarray(decode_pixels(image)).save(file, "PNG")
     return file.getvalue()
 
 

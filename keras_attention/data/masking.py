@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.argument_checks import require_proper_fraction
-from keras_attention.data.batches import LengthBatches, length_multiple
+from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
 from keras_attention.data.special_tokens import mask_id, special_tokens_of
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
@@ -76,12 +76,10 @@ def masked_batches(
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
-        labels, mask = reader.pad([sequences[i][0] for i in indices], length_multiple(), extra)
+        ids, pair_starts = zip(*(sequences[i] for i in indices), strict=True)
+        labels, mask = reader.pad(ids, length_multiple(), extra)
         token_ids, chosen = masker.mask(labels, mask, rng)
-        inputs = {"token_ids": token_ids, "padding_mask": mask}
-        if config.num_segments:
-            first_lengths = np.array([sequences[i][1] for i in indices])
-            inputs["segment_ids"] = _segment_ids(mask, first_lengths) * (config.num_segments > 1)
+        inputs = text_model_inputs(config, token_ids, mask, reader.pair_mask(pair_starts, mask))
         weights = chosen.astype("float32")
         if is_random_next is None:
             return inputs, labels, weights
@@ -91,11 +89,6 @@ def masked_batches(
     batches = LengthBatches([len(ids) for ids, _ in sequences], collate, max_tokens, shuffle, seed)
     batches.set_example_indices(None, len(texts))
     return batches
-
-
-def _segment_ids(mask: np.ndarray, first_lengths: np.ndarray) -> np.ndarray:
-    """Return (B, S) int32: 0 in the first segment of a sequence and at padding, 1 in the second segment."""
-    return ((np.arange(mask.shape[1]) >= first_lengths[:, None]) & mask).astype("int32")
 
 
 def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> list[list[int]]:

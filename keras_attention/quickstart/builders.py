@@ -6,9 +6,12 @@ from typing import Any
 from keras_attention.data.tfds import BUILDERS
 
 
-def _builder(module: str) -> Any:
-    """Return the builder in a module of this directory; the module imports TensorFlow Datasets."""
-    return importlib.import_module(f"{__package__}.{module}").builder()
+def _builder(module: str, name: str) -> Any:
+    """Return the builder of a class in a module of this directory; the module imports TensorFlow Datasets."""
+    return getattr(importlib.import_module(f"{__package__}.{module}"), name)()
 
 
-BUILDERS |= {"phrases": lambda: _builder("phrases_tfds"), "scenes": lambda: _builder("scenes_tfds")}
+BUILDERS |= {
+    "phrases": lambda: _builder("phrases_tfds", "Phrases"),
+    "scenes": lambda: _builder("scenes_tfds", "Scenes"),
+}

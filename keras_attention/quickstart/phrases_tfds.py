@@ -30,8 +30,3 @@ class Phrases(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, str]]]:
         for index, (source, target) in enumerate(phrase_pairs(split)):
             yield index, {"source": source, "target": target}
-
-
-def builder() -> Phrases:
-    """Return the builder, which writes to the directory of TensorFlow Datasets."""
-    return Phrases()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from keras_attention.argument_checks import require, require_one_of
+from keras_attention.argument_checks import require_one_of
 from keras_attention.quickstart.phrases import SPLITS, hash_of
 
 SCENE_COUNTS = dict(zip(SPLITS, (4000, 500, 500), strict=True))
@@ -37,7 +37,7 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # in a bo
     "triangle": lambda y, x: abs(x) <= (y + 1) / 2,
     "cross": lambda y, x: np.minimum(abs(y), abs(x)) <= 0.3,
 }
-SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box, in 64ths of the image
+SIZES = {"small": (5.5, 6.5), "large": (11.0, 12.5)}  # half the side of the box in pixels
 RELATIONS = {"above": "below", "below": "above", "left of": "right of", "right of": "left of"}  # and the inverse
 CAPTION_PATTERNS = (
     "{0} {1} {2}",
@@ -46,7 +46,7 @@ CAPTION_PATTERNS = (
     "the picture shows {0} {1} {2}",
     "{1} {2} there is {0}",
 )
-_UNIT = 64.0  # layouts are made on a grid of 64 and scaled to the image
+RESOLUTION = 64  # the side of an image in pixels
 _MARGIN, _GAP, _SLANT = 2.0, 3.0, 0.3
 _FINE = 4  # a pixel is drawn as 4 x 4 points, for smooth edges
 
@@ -89,7 +89,6 @@ class Scene:
         objects: the two objects.
         relation: the first object is "above", "below", "left of" or "right of" the second.
         captions: five captions.
-        image_size: the side of the image in pixels.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -101,13 +100,12 @@ class Scene:
     objects: tuple[SceneObject, SceneObject]
     relation: str
     captions: tuple[str, ...]
-    image_size: int = 64
 
     @functools.cached_property
     def image(self) -> np.ndarray:
-        """The pixels (image_size, image_size, 3) uint8, drawn at the first access."""
+        """The pixels (64, 64, 3) uint8, drawn at the first access."""
         rng = _rng("pixels", self.name)
-        canvas = _background(rng, self.image_size)
+        canvas = _background(rng)
         for _ in range(rng.randint(4, 9)):
             _paint_clutter(canvas, rng)
         for obj in self.objects:
@@ -116,20 +114,19 @@ class Scene:
         return np.clip(np.floor(canvas + noise[0] - noise[1] + 0.5), 0, 255).astype("uint8")
 
 
-def captioned_scenes(split: str = "train", count: int | None = None, image_size: int = 64) -> list[Scene]:
+def captioned_scenes(split: str = "train", count: int | None = None) -> list[Scene]:
     """Return the built-in scenes of a split, in a fixed random order.
 
     Args:
         split: `"train"`, `"validation"` or `"test"`.
         count: the number of scenes; None for 4000 (train) or 500. A smaller count returns the first scenes; a larger
             count adds new drawings of the same combinations.
-        image_size: the side of the images in pixels, 32 or more.
 
     Returns:
         A list of `Scene`.
 
     Raises:
-        ValueError: the split is unknown, or `image_size` is below 32.
+        ValueError: the split is unknown.
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
@@ -137,10 +134,9 @@ def captioned_scenes(split: str = "train", count: int | None = None, image_size:
         ((64, 64, 3), True)
     """
     require_one_of("split", split, SPLITS)
-    require(image_size >= 32, "image_size", image_size, "32 or more, because the small objects need as many pixels")
     plans = itertools.cycle(_plans(split))
     numbers = range(SCENE_COUNTS[split] if count is None else count)
-    return [_scene(f"{split}-{number:05d}", plan, image_size) for number, plan in zip(numbers, plans, strict=False)]
+    return [_scene(f"{split}-{number:05d}", plan) for number, plan in zip(numbers, plans, strict=False)]
 
 
 def right_captions(scene: Scene) -> set[str]:
@@ -225,16 +221,16 @@ def _split_of(*combination: str) -> str:
     return {0: "test", 1: "validation"}.get(hash_of(*combination) % 10, "train")
 
 
-def _scene(name: str, plan: _Plan, image_size: int) -> Scene:
+def _scene(name: str, plan: _Plan) -> Scene:
     first, second, relation = plan
     rng = _rng("layout", name)
-    boxes = _layout(rng, first[0], second[0], relation, image_size / _UNIT)
+    boxes = _layout(rng, first[0], second[0], relation)
     objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
     if rng.randint(2):
         objects, relation = objects[::-1], RELATIONS[relation]
     turn = rng.randint(2)
     captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
-    return Scene(name, objects, relation, tuple(captions), image_size)
+    return Scene(name, objects, relation, tuple(captions))
 
 
 def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[tuple[str, str]]:
@@ -246,19 +242,19 @@ def _sentences(objects: tuple[SceneObject, SceneObject], relation: str) -> list[
     ]
 
 
-def _layout(rng: np.random.RandomState, size: str, other_size: str, relation: str, scale: float) -> list[tuple]:
+def _layout(rng: np.random.RandomState, size: str, other_size: str, relation: str) -> list[tuple]:
     """Return the boxes of two objects: separate along the axis of the relation, nearly aligned on the other axis."""
     a, b = rng.uniform(*SIZES[size]), rng.uniform(*SIZES[other_size])
-    near, far = sorted(rng.uniform(0, _UNIT - 2 * (_MARGIN + a + b) - _GAP, 2))
+    near, far = sorted(rng.uniform(0, RESOLUTION - 2 * (_MARGIN + a + b) - _GAP, 2))
     along = (_MARGIN + near + a, _MARGIN + far + 2 * a + _GAP + b)
-    across = rng.uniform(_MARGIN + a, _UNIT - _MARGIN - a)
+    across = rng.uniform(_MARGIN + a, RESOLUTION - _MARGIN - a)
     other_across = across + rng.uniform(-_SLANT, _SLANT) * (along[1] - along[0])
-    other_across = min(max(other_across, _MARGIN + b), _UNIT - _MARGIN - b)
+    other_across = min(max(other_across, _MARGIN + b), RESOLUTION - _MARGIN - b)
     centres = [(along[0], across), (along[1], other_across)]
     if relation == "left of":
         centres = [centre[::-1] for centre in centres]
     return [
-        tuple(float(edge * scale) for edge in (y - half, x - half, y + half, x + half))
+        tuple(float(edge) for edge in (y - half, x - half, y + half, x + half))
         for (y, x), half in zip(centres, (a, b), strict=True)
     ]
 
@@ -276,21 +272,20 @@ def _tint(rng: np.random.RandomState, colour: str) -> np.ndarray:
     return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))
 
 
-def _background(rng: np.random.RandomState, image_size: int) -> np.ndarray:
+def _background(rng: np.random.RandomState) -> np.ndarray:
     """Return a nearly grey background that is darker towards one side, (S, S, 3) float64."""
     grey = rng.uniform(70, 215) + rng.uniform(-7, 7, 3)
-    along = np.arange(image_size) / (image_size - 1) - 0.5
+    along = np.arange(RESOLUTION) / (RESOLUTION - 1) - 0.5
     slope = rng.uniform(-30, 30, 2)
     return grey + (slope[0] * along[:, None] + slope[1] * along)[:, :, None]
 
 
 def _paint_clutter(canvas: np.ndarray, rng: np.random.RandomState) -> None:
     """Paint a thin grey line or a dot, which no caption describes."""
-    scale = len(canvas) / _UNIT
     tone = canvas.mean() + rng.choice((-1, 1)) * rng.uniform(18, 45)
-    y0, x0 = rng.uniform(0, _UNIT, 2) * scale
-    dy, dx = rng.uniform(-26, 26, 2) * scale * (rng.randint(3) > 0)  # one in three is a dot
-    radius = rng.uniform(0.4, 0.6) * scale * (1 if dy or dx else 2)
+    y0, x0 = rng.uniform(0, RESOLUTION, 2)
+    dy, dx = rng.uniform(-26, 26, 2) * (rng.randint(3) > 0)  # one in three is a dot
+    radius = rng.uniform(0.4, 0.6) * (1 if dy or dx else 2)
 
     def inside(y, x):
         t = ((y - y0) * dy + (x - x0) * dx) / max(dy * dy + dx * dx, 1e-9)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow_datasets as tfds
 
 from keras_attention.quickstart.phrases import SPLITS
-from keras_attention.quickstart.scenes import COLOURS, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
+from keras_attention.quickstart.scenes import COLOURS, RESOLUTION, SHAPES, SIZES, Scene, SceneObject, captioned_scenes
 
 
 class Scenes(tfds.core.GeneratorBasedBuilder):
@@ -24,7 +24,7 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
             description="Drawn images of two coloured objects in a relation, each with five captions.",
             features=features.FeaturesDict(
                 {
-                    "image": features.Image(shape=(64, 64, 3), encoding_format="png"),
+                    "image": features.Image(shape=(RESOLUTION, RESOLUTION, 3), encoding_format="png"),
                     "name": features.Text(),
                     "captions": features.Sequence({"text": features.Text()}),
                     "objects": features.Sequence(
@@ -47,20 +47,15 @@ class Scenes(tfds.core.GeneratorBasedBuilder):
             yield scene.name, _example(scene)
 
 
-def builder() -> Scenes:
-    """Return the builder, which writes to the directory of TensorFlow Datasets."""
-    return Scenes()
-
-
 def _example(scene: Scene) -> dict:
     return {
         "image": scene.image,
         "name": scene.name,
         "captions": [{"text": caption} for caption in scene.captions],
-        "objects": [_object(obj, scene.image_size) for obj in scene.objects],
+        "objects": [_object(obj) for obj in scene.objects],
     }
 
 
-def _object(obj: SceneObject, image_size: int) -> dict:
-    box = tfds.features.BBox(*(edge / image_size for edge in obj.box))
+def _object(obj: SceneObject) -> dict:
+    box = tfds.features.BBox(*(edge / RESOLUTION for edge in obj.box))
     return {"bbox": box, "size": obj.size, "colour": obj.colour, "shape": obj.shape}

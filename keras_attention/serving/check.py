@@ -71,7 +71,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         raise ValueError("`examples` is empty; expected at least one example, or None for built-in ones.")
     path = local_path(path)
     if not (path / "saved_model.pb").is_file():
-        raise _no_saved_model(path)
+        raise no_saved_model(path)
     meta_graph, problems = read_saved_model(path)
     if meta_graph is None:
         return CheckReport(str(path), tuple(problems), {}, {})
@@ -85,7 +85,7 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
     return CheckReport(str(path), tuple(problems), described, outputs)
 
 
-def _no_saved_model(path: pathlib.Path) -> Exception:
+def no_saved_model(path: pathlib.Path) -> Exception:
     """Return the error for a path that is no version directory of an export."""
     expected = "expected a version directory that `keras-attention export` wrote, such as serving/translator/1"
     if not path.exists():

@@ -15,6 +15,7 @@ from keras_attention.data.lines import counted
 from keras_attention.prediction.encoded_inputs import check_images, check_texts
 from keras_attention.prediction.introspection import score_of
 from keras_attention.prediction.run_batches import objects_from_rows, run_batches
+from keras_attention.serving.check import no_saved_model
 from keras_attention.serving.export import METADATA_FILE
 from keras_attention.storage import local_path
 from keras_attention.task_specs import TASK_SPECS, TaskSpec
@@ -54,6 +55,7 @@ class ExportedModel:
         metadata: description of the export: `task`, `predict_method`, `version` of the library, `strategy`, ...
 
     Raises:
+        FileNotFoundError: there is no such directory.
         ValueError: the directory contains no SavedModel of this library, or a damaged one.
         RuntimeError: the precision is int8, and this TensorFlow cannot multiply in int8.
 
@@ -69,10 +71,7 @@ class ExportedModel:
 
         path = local_path(path)
         if not (path / "saved_model.pb").is_file():
-            raise ValueError(
-                f"{path} contains no SavedModel (no saved_model.pb); expected a version directory that "
-                "`keras-attention export` wrote, such as serving/translator/1."
-            )
+            raise no_saved_model(path)
         self.metadata = _read_metadata(path)
         if self.metadata.get("precision") == "int8":
             check_int8(f"{path} was exported in int8. Load it on an x86 machine, or export the model in float32.")

@@ -17,6 +17,7 @@ from keras_attention.training.losses import num_replicas
 from keras_attention.training.plan import TrainingPlan
 from keras_attention.training.progress import write_line
 
+_MAX_EXAMPLES, _MAX_VECTORS, _REGRESSION_STEPS = 2000, 10_000, 300  # of the logistic regression
 _HEAD_EPOCHS = 3  # of the head alone, after the encoder has learned from pairs
 
 
@@ -147,17 +148,16 @@ class PairLoss(keras.losses.Loss):
         return 0.5 * (means[0] + means[1]) / num_replicas()
 
 
-def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 2000) -> None:
+def fit_head(model: keras.Model, examples: Sequence[Any]) -> None:
     """Fit the head of a classifier or tagger by logistic regression on the outputs of its encoder.
 
     The weights W, b of the head minimize the sum of -log softmax(W x + b)[label] plus |W|^2 / 4; the vectors x
-    are the inputs of the head, divided by their mean L2 norm.
+    are the inputs of the head, divided by their mean L2 norm. At most 2,000 examples are used, chosen at random; of a
+    tagger, at most 10,000 words.
 
     Args:
         model: a `TextClassifier` or `TextTagger`.
         examples: raw examples of the task.
-        max_examples: maximum number of examples to use, chosen at random; for a tagger, at most five times as many
-            words.
 
     Raises:
         ValueError: the model has no labels.
@@ -175,20 +175,18 @@ def fit_head(model: keras.Model, examples: Sequence[Any], max_examples: int = 20
     if not model.labels:
         raise ValueError(f"A {type(model).__name__} has no labels; expected a TextClassifier or a TextTagger.")
     rng = np.random.default_rng(0)
-    batches = model.make_batches([examples[i] for i in rng.permutation(len(examples))[:max_examples]], shuffle=False)
+    batches = model.make_batches([examples[i] for i in rng.permutation(len(examples))[:_MAX_EXAMPLES]], shuffle=False)
     encoder = keras.Model(model.input, model.head.input)
     vectors, labels = [], []
     for inputs, label_ids, weights in map(batches.__getitem__, range(len(batches))):
         vectors.append(encoder.predict_on_batch(inputs)[weights > 0].astype("float32"))
         labels.append(label_ids[weights > 0])
-    chosen = rng.permutation(sum(map(len, labels)))[: 5 * max_examples]
+    chosen = rng.permutation(sum(map(len, labels)))[:_MAX_VECTORS]
     x, y = np.concatenate(vectors)[chosen], np.concatenate(labels)[chosen]
     model.head.set_weights(_logistic_regression(x, y, len(model.labels)))
 
 
-def _logistic_regression(
-    vectors: np.ndarray, labels: np.ndarray, num_classes: int, steps: int = 300
-) -> tuple[np.ndarray, np.ndarray]:
+def _logistic_regression(vectors: np.ndarray, labels: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the matrix and the biases of a logistic regression, by Nesterov's accelerated gradient descent."""
     scale = np.linalg.norm(vectors, axis=1).mean() or 1.0  # 1 if all vectors are 0
     one_hot = np.eye(num_classes, dtype="float32")[labels]
@@ -197,7 +195,7 @@ def _logistic_regression(
     penalty[-1] = 0.0  # no penalty of the biases
     rate = 1 / (0.5 * np.linalg.eigvalsh(inputs.T @ inputs / len(inputs))[-1] + penalty.max())
     weights = ahead = np.zeros((inputs.shape[1], num_classes), "float32")
-    for step in range(steps):
+    for step in range(_REGRESSION_STEPS):
         logits = inputs @ ahead
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         errors = powers / powers.sum(axis=1, keepdims=True) - one_hot

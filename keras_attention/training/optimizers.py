@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -80,7 +81,9 @@ class Adam(keras.optimizers.Adam):
     Args:
         learning_rate: a number or a schedule.
         rate_factors: dict of paths of variables to factors of their learning rate, from `layer_factors`; the factor of
-            other variables is 1. The weight decay of a variable is multiplied by its learning rate.
+            other variables is 1. Or one factor for each trained variable, in order: `get_config` returns them like
+            this, because a loaded model may have other paths. The weight decay of a variable is multiplied by its
+            learning rate.
         no_decay: variables whose path contains one of these strings have no weight decay.
         **kwargs: the other arguments of `keras.optimizers.Adam`.
 
@@ -94,20 +97,32 @@ class Adam(keras.optimizers.Adam):
     def __init__(
         self,
         learning_rate=1e-3,
-        rate_factors: Mapping[str, float] | None = None,
+        rate_factors: Mapping[str, float] | Sequence[float] | None = None,
         no_decay: Sequence[str] = (),
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        self.rate_factors, self.no_decay = dict(rate_factors or {}), list(no_decay)
+        self.rate_factors, self.no_decay = rate_factors or {}, list(no_decay)
         if self.no_decay:
             self.exclude_from_weight_decay(var_names=self.no_decay)
 
     def build(self, variables) -> None:
         """Create the moments; store for each variable the factor of its learning rate and whether it decays."""
         super().build(variables)
-        self.factors = [self.rate_factors.get(variable.path, 1.0) for variable in variables]
+        self.factors = self._factors_of(variables)
         self.decays = [self.weight_decay is not None and self._use_weight_decay(variable) for variable in variables]
+
+    def _factors_of(self, variables) -> list[float]:
+        if isinstance(self.rate_factors, Mapping):
+            return [self.rate_factors.get(variable.path, 1.0) for variable in variables]
+        if len(self.rate_factors) != len(variables):
+            warnings.warn(
+                f"The optimizer has {len(self.rate_factors)} `rate_factors`, and the model {len(variables)} trained "
+                "variables; expected the same number. The factors are not used; compile the model again.",
+                stacklevel=4,
+            )
+            return [1.0] * len(variables)
+        return self.rate_factors
 
     def _apply_weight_decay(self, variables) -> None:
         """Do nothing: `update_step` applies the weight decay, because variables have different learning rates."""
@@ -142,4 +157,5 @@ class Adam(keras.optimizers.Adam):
 
     def get_config(self) -> dict:
         """Return the constructor's arguments, for saving."""
-        return {**super().get_config(), "rate_factors": self.rate_factors, "no_decay": self.no_decay}
+        factors = self.factors if self.rate_factors and self.built else self.rate_factors
+        return {**super().get_config(), "rate_factors": factors, "no_decay": self.no_decay}
