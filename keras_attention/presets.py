@@ -199,9 +199,7 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
         raise ValueError(f"There is no preset {name!r}; expected {one_of(usable_names)}.{fix}")
     row = PRESETS[name]
     if row.task not in usable_tasks:
-        raise ValueError(
-            f"Preset {name!r} is a {row.task}, not a {task}. Presets of {task}: {', '.join(usable_names)}."
-        )
+        raise ValueError(f"Preset {name!r} is a {row.task}, not a {task}; expected {one_of(usable_names)}.")
     return row.config
 
 
@@ -211,5 +209,5 @@ def check_fields(config: object, task: str, names: Iterable[str], tokenizer_name
     if unknown := sorted(set(names) - fields):
         raise ValueError(
             f"{task} has no {', '.join(unknown)}.{did_you_mean(unknown[0], fields)} "
-            f"Tokenizers: {', '.join(tokenizer_names)}; config fields: {', '.join(sorted(fields))}."
+            f"Expected a tokenizer ({', '.join(tokenizer_names)}) or a config field ({', '.join(sorted(fields))})."
         )

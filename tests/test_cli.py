@@ -71,7 +71,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
+    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--validation", tmp_path / "a.jsonl"]
     code, _, err = run("train", "translator", *files, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard")
     assert code == 0, err
     assert "8 training examples, 8 validation examples" in err
@@ -143,7 +143,7 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
     out = tmp_path / "run"
     code, _, err = run(
-        "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
+        "train", "lm", "--train", tmp_path / "x.txt", "--validation", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
 
@@ -183,7 +183,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     assert scores[0] == "loss * nats per token"
     assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  settings: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
-    assert (code, text.splitlines()[1:], "Line 3 has no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
+    assert (code, text.splitlines()[1:], "line 3: no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0
     code, _, err = run("import", tmp_path / "hf", tmp_path / "again.keras")
     assert (code, "Warning: " in err, "has no tokenizer files" in err) == (0, True, True)
@@ -207,7 +207,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
     monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
-    small = {"valid_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
+    small = {"validation_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **small})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
@@ -229,7 +229,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(ka.quickstart, "captioned_scenes", lambda split, count: scenes(split, 2))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
     small = {
-        "valid_files": ["tfds:scenes:validation[:3]"],
+        "validation_files": ["tfds:scenes:validation[:3]"],
         "overrides": ["image_size=32", "max_length=9", "units=14", "embedding_dim=11"],
     }
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **small})
@@ -275,7 +275,7 @@ ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "m
 def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
     captions, out = photos / "captions.csv", tmp_path / "run"
-    files = ["--images", photos, "--captions", captions, "--valid", captions]
+    files = ["--images", photos, "--captions", captions, "--validation", captions]
     code, _, err = run("train", "captioner", *files, "--out", out, *SMALL, *ENCODER, "--epochs", 1, "--tensorboard")
     assert code == 0, err
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]

@@ -55,7 +55,15 @@ def test_the_help_of_a_task_has_only_the_options_of_the_task():
     texts, of_tagger = (help_of_options("train", *task, "--help") for task in ([], ["tagger"]))
     removed = {name for name in texts if name not in of_tagger}
     assert removed == {
-        *("--columns", "--images", "--valid-images", "--captions-per-image", "--augment", "--flip", "--region-cache"),
+        *(
+            "--columns",
+            "--images",
+            "--validation-images",
+            "--captions-per-image",
+            "--augment",
+            "--flip",
+            "--region-cache",
+        ),
         *("--image-encoder", "--image-encoder-weights", "--self-critical", "--bleu-tokenizer"),
     }
     assert texts["--tag-column"].startswith("Tagger: number of the column")
@@ -72,7 +80,17 @@ def test_the_help_of_train_is_in_groups():
     headings = ["Data:", "Model:", "Optimization:", "Run:", "Options:"]
     positions = [text.index(f"\n{heading}\n") for heading in headings]
     assert positions == sorted(positions)
-    order = ["--train", "--valid", "--max-tokens", "--preset", "--set", "--epochs", "--schedule", "--out", "--monitor"]
+    order = [
+        "--train",
+        "--validation",
+        "--max-tokens",
+        "--preset",
+        "--set",
+        "--epochs",
+        "--schedule",
+        "--out",
+        "--monitor",
+    ]
     positions = [text.index(f"\n  {name}") for name in order]
     assert positions == sorted(positions)
 

@@ -110,7 +110,7 @@ def test_score_writes_the_log_probability_of_each_target(run, model, served):
     assert [(o["source"], o["target"]) for o in objects] == PAIRS[:3]
     np.testing.assert_allclose([o["score"] for o in objects], expected, atol=1e-3)
     code, _, err = run("score", model, stdin=b"we eat\n")
-    assert (code, "Line 1 has 1 column; expected source and target" in err) == (1, True)
+    assert (code, "standard input, line 1: 1 column; expected source and target" in err) == (1, True)
 
 
 def test_classify_writes_the_probabilities_of_all_labels(run, tokenizer, tmp_path):

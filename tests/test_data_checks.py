@@ -144,7 +144,11 @@ def test_a_resumed_run_knows_the_labels_of_the_model_that_it_started_from(tmp_pa
     model = ka.TextClassifier.from_examples(LABELLED, tokenizer_kind="characters", units=8)
     (tmp_path / "one.tsv").write_text("".join(f"a film {i}\tgood\n" for i in range(12)))
     (tmp_path / "bad.tsv").write_text("a dull film\tbad\n")
-    files = {"train_files": [tmp_path / "one.tsv"], "valid_files": [tmp_path / "bad.tsv"], "valid_images": None}
+    files = {
+        "train_files": [tmp_path / "one.tsv"],
+        "validation_files": [tmp_path / "bad.tsv"],
+        "validation_images": None,
+    }
     options = {**files, **dict.fromkeys(("images", "columns", "tag_column"))}
     for init in (model, None):  # a new run, then a resumed one, which does not load the model
         with warnings.catch_warnings():

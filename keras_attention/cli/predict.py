@@ -271,7 +271,7 @@ def classify(
     An output line is the most probable label; with --json, it has the probabilities of all labels.
     """
     loaded = load_for("classify", model)
-    labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"))
+    labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"), source=source)
 
     def outputs(lines: list[str], done: int) -> list[str]:
         results = loaded.classify(rows(lines, done) if pairs else lines, batch_size=batch_size)
@@ -282,7 +282,12 @@ def classify(
     write_lines(source, outputs)
 
 
-def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[tuple[str, ...]]:
+def _where(source: str | None, number: int) -> str:
+    """Return the beginning of a message about a line of SOURCE."""
+    return f"{'standard input' if source in (None, '-') else source}, line {number}"
+
+
+def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: str | None) -> list[tuple[str, ...]]:
     """Return the columns of each line, which have these names; those of an empty line are empty."""
     if len(names) == 1:
         return [(line,) for line in lines]
@@ -290,8 +295,8 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...]) -> list[
     for number, row in enumerate(rows, done + 1):
         if len(row) != len(names):
             raise ValueError(
-                f"Line {number} has {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}, with a "
-                "tab between."
+                f"{_where(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}. "
+                "Write a tab between them."
             )
     return rows
 
@@ -335,7 +340,8 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
             if line.strip() and not result.candidates:
                 click.echo(
-                    f"Line {number} has no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.", err=True
+                    f"{_where(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
+                    err=True,
                 )
         if as_json:
             return [json_line(result) for result in results]
@@ -371,7 +377,7 @@ def score(model: str, source: str | None, batch_size: int, as_json: bool) -> Non
     counts = _ImageCounts()
 
     def outputs(lines: list[str], done: int) -> list[str]:
-        rows = _split_columns(lines, done, names)
+        rows = _split_columns(lines, done, names, source)
         first = [row[0] for row in rows]
         is_image = names[0] == "image"
         if is_image:

@@ -57,11 +57,11 @@ _DATA = [
         "For two text files that are aligned line by line, repeat the option: first the sources, then the targets.",
     ),
     _data(
-        "--valid",
-        "valid_files",
+        "--validation",
+        "validation_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the same formats; a metric of it selects the best epoch; --valid none for no "
+        help="validation file, in the same formats; a metric of it selects the best epoch; --validation none for no "
         "validation.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
@@ -85,7 +85,7 @@ _DATA = [
     ),
     _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory that contains the training images."),
     _image(
-        "--valid-images",
+        "--validation-images",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
         help="directory that contains the validation images.  [default: --images]",
@@ -220,7 +220,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     With TASK, as in `keras-attention train tagger --help`, this help lists only the options of the task. A default
     that depends on the data follows from the size of the training data; the run prints it. Example:
 
-    keras-attention train translator --train train.tsv --valid valid.tsv --out run
+    keras-attention train translator --train train.tsv --validation valid.tsv --out run
     """
     refuse_other_tasks(context, task)
     out, resume = local_path(options.pop("out")), options.pop("resume")

@@ -31,7 +31,7 @@ from keras_attention.presets import check_fields, find_preset
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
-_NONE = ["none"]  # --valid none
+_NONE = ["none"]  # --validation none
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
@@ -84,7 +84,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
         click.UsageError: options contradict each other; the message contains the fix.
         ValueError: the task has no such preset, or no field of --set.
     """
-    validated = list(options["valid_files"]) != _NONE
+    validated = list(options["validation_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     config = find_preset(options["preset"] or task.spec.default_preset, task.__name__)
     overrides = _overrides(options["overrides"])
@@ -128,11 +128,14 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[Any, str]]:
     monitor = options["monitor"] or ""
     return [
-        (monitor.startswith("val_") and not validated, f"--monitor {monitor} needs validation data; add --valid FILE."),
+        (
+            monitor.startswith("val_") and not validated,
+            f"--monitor {monitor} needs validation data; add --validation FILE.",
+        ),
         (
             options["self_critical"] and not validated and (options["average_checkpoints"] or 1) > 1,
             "--average-checkpoints needs a validation metric, since `reward` is not computed for the average; add "
-            "--valid FILE.",
+            "--validation FILE.",
         ),
     ]
 
@@ -150,8 +153,8 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--captions-per-image applies to human captions; leave it out with --self-critical.",
         ),
         (
-            options["valid_images"] and list(options["valid_files"]) in ([], _NONE),
-            "--valid-images needs captions; add --valid FILE.",
+            options["validation_images"] and list(options["validation_files"]) in ([], _NONE),
+            "--validation-images needs captions; add --validation FILE.",
         ),
         (
             small and options["image_encoder_weights"] == "imagenet",
@@ -262,15 +265,15 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
         options["init_labels"] = list(init.config.labels)  # for a resumed run, which does not read --init
     labels = options.get("init_labels")
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
-    if list(options["valid_files"]) not in ([], _NONE):
-        reading["images"] = options["valid_images"] or options["images"]
+    if list(options["validation_files"]) not in ([], _NONE):
+        reading["images"] = options["validation_images"] or options["images"]
         # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
         expected = labels or (task.data.labels(examples) if task.data.has_pairs else None) or None
-        valid = read_examples(task, options["valid_files"], expected, **reading)
+        valid = read_examples(task, options["validation_files"], expected, **reading)
     list_labels(task, examples)
     task.data.check_training(examples, valid, labels or ())
     warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
-    if not options["valid_files"]:
+    if not options["validation_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
         _refuse(_validation_rules(options, bool(valid)))
     say(f"{counted(len(examples), 'training example')}, {counted(len(valid or []), 'validation example')}")

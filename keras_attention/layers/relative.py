@@ -213,7 +213,9 @@ class RelativeAttention(AttentionHeads, BaseLayer):
     def _segment_logits(self, query, same_segment):
         """Return the third term of the logits: queries (B, H, Q, D) -> (B, H, Q, S)."""
         if not self.use_segments:
-            raise ValueError("`same_segment` is not None, but `use_segments` is False; create the layer with True.")
+            raise ValueError(
+                "`same_segment` is not None, but `use_segments` is False; create the layer with use_segments=True."
+            )
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         logits = dot_logits(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)
         return ops.where(ops.expand_dims(same_segment, 1), logits[..., :1], logits[..., 1:])

@@ -248,7 +248,10 @@ def run_tensorflow_loader(
         return {"error": f"the process ended with {done.returncode}: {done.stderr.strip()[-500:]}"}
     reply = json.loads(done.stdout)
     if reply["python_tensorflow"]:
-        raise RuntimeError("The process of the C++ loader imported Python's TensorFlow, so its results are not valid.")
+        raise RuntimeError(
+            "The process of the C++ loader imported Python's TensorFlow; expected a process without it. Remove what "
+            "imports it when Python starts, such as a sitecustomize.py."
+        )
     return reply["results"]
 
 
@@ -273,7 +276,9 @@ def serving_tensors(path: str | pathlib.Path) -> tuple[dict[str, str], dict[str,
     """
     meta_graph, problems = read_saved_model(pathlib.Path(path))
     if meta_graph is None or "serving_default" not in meta_graph.signature_def:
-        raise ValueError(f"{path}: {'; '.join(problems) or 'there is no signature serving_default'}.")
+        raise ValueError(
+            f"{path}: {'; '.join(problems) or 'there is no signature serving_default'}. Export the model again."
+        )
     signature = meta_graph.signature_def["serving_default"]
     return tuple({name: info.name for name, info in side.items()} for side in (signature.inputs, signature.outputs))
 

@@ -62,7 +62,7 @@ def step_costs(path: str | pathlib.Path) -> dict[str, StepCost | None]:
         raise RuntimeError("This TensorFlow has no GPU kernels to look up. Use the package `tensorflow` on Linux.")
     meta_graph, problems = read_saved_model(pathlib.Path(path))
     if meta_graph is None:
-        raise ValueError(f"{path}: {'; '.join(problems)}.")
+        raise ValueError(f"{path}: {'; '.join(problems)}. Export the model again.")
     functions = {function.signature.name: function for function in meta_graph.graph_def.library.function}
     nodes = {node.name: node for node in meta_graph.graph_def.node}
     costs: dict[str, StepCost | None] = {}
