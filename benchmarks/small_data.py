@@ -55,7 +55,7 @@ def tagger_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[s
     """The first sentences of UD English-ParTUT; the samples differ by the seed of training."""
     sentences = (DATA / "ud_partut" / "train.conllu").read_text(encoding="utf-8").strip().split("\n\n")[:size]
     (directory / "train.conllu").write_text("\n\n".join(sentences) + "\n\n", encoding="utf-8")
-    return ["--train", directory / "train.conllu"], ["--validation", DATA / "ud_partut" / "dev.conllu"]
+    return ["--train", directory / "train.conllu"], ["--valid", DATA / "ud_partut" / "dev.conllu"]
 
 
 def classifier_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
@@ -63,7 +63,7 @@ def classifier_data(size: int, sample: int, directory: pathlib.Path) -> tuple[li
     lines = (DATA / "sst2" / "train.tsv").read_text(encoding="utf-8").splitlines()
     chosen = random.Random(sample).sample(lines, size)
     (directory / "train.tsv").write_text("\n".join(chosen) + "\n", encoding="utf-8")
-    return ["--train", directory / "train.tsv"], ["--validation", DATA / "sst2" / "dev.tsv"]
+    return ["--train", directory / "train.tsv"], ["--valid", DATA / "sst2" / "dev.tsv"]
 
 
 def translator_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
@@ -74,7 +74,7 @@ def translator_data(size: int, sample: int, directory: pathlib.Path) -> tuple[li
         pairs = random.Random(sample).sample(pairs, size) if split == "train" else pairs
         lines = [f"{source}\t{target}\n" for source, target in pairs]
         (directory / name).write_text("".join(lines), encoding="utf-8")
-    return ["--train", directory / "train.tsv"], ["--validation", directory / "valid.tsv"]
+    return ["--train", directory / "train.tsv"], ["--valid", directory / "valid.tsv"]
 
 
 def lm_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
@@ -82,7 +82,7 @@ def lm_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str],
     text = (DATA / "lm_text" / "tinyshakespeare" / "input.txt").read_text(encoding="utf-8")
     (directory / "train.jsonl").write_text(json.dumps({"text": text[:size]}), encoding="utf-8")
     (directory / "valid.jsonl").write_text(json.dumps({"text": text[len(text) * 9 // 10 :]}), encoding="utf-8")
-    return ["--train", directory / "train.jsonl"], ["--validation", directory / "valid.jsonl"]
+    return ["--train", directory / "train.jsonl"], ["--valid", directory / "valid.jsonl"]
 
 
 def captioner_data(size: int, sample: int, directory: pathlib.Path) -> tuple[list[str], list[str]]:
@@ -100,7 +100,7 @@ def captioner_data(size: int, sample: int, directory: pathlib.Path) -> tuple[lis
     images = ["--images", source / "images", "--region-cache", directory.parent / "region_cache"]
     weights = DATA / "cnn" / "mobilenet_v1_075_224.npz"
     encoder = ["--image-encoder", "mobilenet_0.75", "--image-encoder-weights", weights]
-    return ["--captions", directory / "train.csv", *images, *encoder], ["--validation", directory / "valid.csv"]
+    return ["--captions", directory / "train.csv", *images, *encoder], ["--valid", directory / "valid.csv"]
 
 
 def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
@@ -113,7 +113,7 @@ def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
     if row == "classifier_init":
         options += ["--init", os.environ["INIT"]]
     if row == "tagger_pretrain":
-        options += ["--unlabelled-texts", DATA / "lm_text" / "wikitext2" / "valid.txt"]
+        options += ["--pretrain", DATA / "lm_text" / "wikitext2" / "valid.txt"]
     is_started = (directory / "run" / "run.json").exists()
     options = ["--resume"] if is_started else [*train, *valid, *options]
     command = [sys.executable, "-m", "keras_attention", "train", task, "--out", directory / "run", *options]

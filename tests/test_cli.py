@@ -71,7 +71,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
     rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
     (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--validation", tmp_path / "a.jsonl"]
+    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
     code, _, err = run("train", "translator", *files, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard")
     assert code == 0, err
     assert "8 training examples, 8 validation examples" in err
@@ -101,7 +101,7 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
 def test_a_classifier_is_trained_evaluated_and_applied(run, tmp_path):
     (tmp_path / "x.tsv").write_text("a fine film\tgood\na dull film\tbad\nso very fine\tgood\nvery dull\tbad\n")
     out = tmp_path / "run"
-    balanced = ["--class-weight", "balanced"]
+    balanced = ["--class-weights", "balanced"]
     code, _, err = run("train", "classifier", "--train", tmp_path / "x.tsv", "--out", out, *SMALL, *balanced)
     assert code == 0, err
     assert load_arrays(out / "checkpoint.npz")[1]["identity"]["class_weight"] == "balanced"
@@ -143,7 +143,7 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
     (tmp_path / "x.txt").write_text("to be or not to be\nthat is the question\n" * 3)
     out = tmp_path / "run"
     code, _, err = run(
-        "train", "lm", "--train", tmp_path / "x.txt", "--validation", tmp_path / "x.txt", "--out", out, *SMALL
+        "train", "lm", "--train", tmp_path / "x.txt", "--valid", tmp_path / "x.txt", "--out", out, *SMALL
     )
     assert code == 0, err
 
@@ -175,7 +175,7 @@ def test_a_language_model_is_trained_exported_and_applied(run, tmp_path):
 @pytest.mark.usefixtures("short_searches")
 def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, tmp_path):
     (tmp_path / "x.txt").write_text("we eat bread\nthey drink water\n" * 9)
-    options = ["--preset", "bert_base", "--tokenizer-kind", "characters", "--epochs", 1, *TINY]
+    options = ["--preset", "bert_base", "--tokenizer", "characters", "--epochs", 1, *TINY]
     code, _, err = run("train", "mlm", "--train", tmp_path / "x.txt", "--out", tmp_path / "run", *options)
     assert code == 0, err
     model = tmp_path / "run" / "model.keras"
@@ -207,7 +207,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
     monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
-    small = {"validation_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
+    small = {"valid_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
     monkeypatch.setattr(quickstart, "_PHRASES", {**quickstart._PHRASES, **small})
     code, out, err = run("quickstart", "--out", tmp_path / "q", "--epochs", 1)
     assert code == 0, err
@@ -229,7 +229,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(ka.quickstart, "captioned_scenes", lambda split, count: scenes(split, 2))
     monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
     small = {
-        "validation_files": ["tfds:scenes:validation[:3]"],
+        "valid_files": ["tfds:scenes:validation[:3]"],
         "overrides": ["image_size=32", "max_length=9", "units=14", "embedding_dim=11"],
     }
     monkeypatch.setattr(quickstart, "_SCENES", {**quickstart._SCENES, **small})
@@ -275,7 +275,7 @@ ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "m
 def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
     captions, out = photos / "captions.csv", tmp_path / "run"
-    files = ["--images", photos, "--captions", captions, "--validation", captions]
+    files = ["--images", photos, "--captions", captions, "--valid", captions]
     code, _, err = run("train", "captioner", *files, "--out", out, *SMALL, *ENCODER, "--epochs", 1, "--tensorboard")
     assert code == 0, err
     assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]

@@ -47,7 +47,7 @@ def test_the_summary_of_a_command_is_shown_whole(name):
 def test_an_option_for_all_tasks_but_one_and_an_option_of_several_values_say_so():
     texts = help_of_options("train", "--help") | help_of_options("complete", "--help")
     assert texts["--columns"].endswith(" (not for tagger).")
-    repeatable = {"--set", "--unlabelled-texts", "--stop", "--suppress-tokens"}
+    repeatable = {"--set", "--pretrain", "--stop", "--suppress-tokens"}
     assert {name for name, text in texts.items() if "repeatable" in text} == repeatable
 
 
@@ -58,7 +58,7 @@ def test_the_help_of_a_task_has_only_the_options_of_the_task():
         *(
             "--columns",
             "--images",
-            "--validation-images",
+            "--valid-images",
             "--captions-per-image",
             "--augment",
             "--flip",
@@ -70,8 +70,8 @@ def test_the_help_of_a_task_has_only_the_options_of_the_task():
     assert of_tagger["--tag-column"].startswith("Number of the column")
     assert "bert_base (mlm)" in texts["--preset"]
     assert of_tagger["--preset"].endswith("[default: rnn_tagger]")
-    assert "[default: words (rnn_tagger), sentencepiece (other presets)]" in of_tagger["--tokenizer-kind"]
-    assert "[default: sentencepiece]" in help_of_options("train", "mlm", "--help")["--tokenizer-kind"]
+    assert "[default: words (rnn_tagger), sentencepiece (other presets)]" in of_tagger["--tokenizer"]
+    assert "[default: sentencepiece]" in help_of_options("train", "mlm", "--help")["--tokenizer"]
     assert help_of_options("train", "--out", "tagger", "--help") == texts  # the name of a directory, not of a task
 
 
@@ -82,7 +82,7 @@ def test_the_help_of_train_is_in_groups():
     assert positions == sorted(positions)
     order = [
         "--train",
-        "--validation",
+        "--valid",
         "--max-tokens",
         "--preset",
         "--set",

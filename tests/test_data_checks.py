@@ -146,8 +146,8 @@ def test_a_resumed_run_knows_the_labels_of_the_model_that_it_started_from(tmp_pa
     (tmp_path / "bad.tsv").write_text("a dull film\tbad\n")
     files = {
         "train_files": [tmp_path / "one.tsv"],
-        "validation_files": [tmp_path / "bad.tsv"],
-        "validation_images": None,
+        "valid_files": [tmp_path / "bad.tsv"],
+        "valid_images": None,
     }
     options = {**files, **dict.fromkeys(("images", "columns", "tag_column"))}
     for init in (model, None):  # a new run, then a resumed one, which does not load the model

@@ -99,14 +99,14 @@ def test_a_few_texts_are_cut_as_one():
 @pytest.mark.parametrize(
     ("task", "examples", "line"),
     [
-        (ka.Translator, PAIRS, "--validation is not set: 10 of 101 training examples are held out"),
-        (ka.Translator, PAIRS[:9], "--validation is not set, and the data is too little to hold out a part"),
+        (ka.Translator, PAIRS, "--valid is not set: 10 of 101 training examples are held out"),
+        (ka.Translator, PAIRS[:9], "--valid is not set, and the data is too little to hold out a part"),
         (
             ka.CausalLM,
             ["\n".join(LINES)],
-            "--validation is not set: the last 503 of 4,953 characters are held out",
+            "--valid is not set: the last 503 of 4,953 characters are held out",
         ),
-        (ka.CausalLM, LINES, "--validation is not set: 21 of 211 training examples are held out"),
+        (ka.CausalLM, LINES, "--valid is not set: 21 of 211 training examples are held out"),
     ],
 )
 def test_the_command_line_says_what_is_held_out(task, examples, line, capsys):

@@ -73,7 +73,7 @@ def test_ctrl_c_says_what_was_saved_and_how_to_resume(run, tmp_path, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("keras_attention.training.run.train", stop)
-    code, _, err = run("train", "lm", "--train", tmp_path / "book.txt", "--tokenizer-kind", "characters", "--out", out)
+    code, _, err = run("train", "lm", "--train", tmp_path / "book.txt", "--tokenizer", "characters", "--out", out)
     last = err.splitlines()[-1]
     assert code == 130
     assert last.startswith("Stopped.")

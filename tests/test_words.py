@@ -53,7 +53,7 @@ BANNED = {
     r"\bforce_candidates\b|\bnum_forced\b|\b_between\b": "force_prefix, prefix_lengths, _clip",
     r"\bshares? of\b|writing systems?\b|foreign arrays?\b": "fraction, script, checkpoint array",
     r"\bencode_segment\b|\bsource_tokens\b|\bare_empty\b": "encode_part, source_pieces, valid",
-    r"--(pretrain|class-weights|remat|tokenizer|valid)\b(?!-)|--valid-images\b": "the name of the argument in Python",
+    r"--remat\b": "--rematerialize, the name of the argument in Python",
     r"--features\b|--device\b|quoted_parameters|usually quoted": "--region-cache, --step-costs, published_parameters",
     r"other way a?round|\bwith them, |\blearns\(self|\.learns\b": "the field's noun, is_trainable",
 }

@@ -67,12 +67,12 @@ def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
     """Split the training examples into training and validation examples, and say so; None if there are too few."""
     train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
     if not valid:
-        say("--validation is not set, and the data is too little to hold out a part, so the model trains on all of it.")
+        say("--valid is not set, and the data is too little to hold out a part, so the model trains on all of it.")
         return examples, None
     count, total = f"{len(valid)} of {len(examples):,}", "training examples"
     if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
         count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
-    say(f"--validation is not set: {count} {total} are held out for validation; --validation none trains on all.")
+    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
     return train, valid
 
 

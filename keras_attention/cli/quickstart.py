@@ -14,7 +14,7 @@ from keras_attention.cli.train import default_options, read_run
 
 _PHRASES = {
     "train_files": ["tfds:phrases:train"],
-    "validation_files": ["tfds:phrases:validation[:200]"],
+    "valid_files": ["tfds:phrases:validation[:200]"],
     "preset": "rnn_attention",
     "overrides": ["units=128", "embedding_dim=96", "dropout=0.1"],
     "vocabulary_size": 400,
@@ -27,11 +27,11 @@ _PHRASES = {
 }
 _SCENES = {
     "train_files": ["tfds:scenes:train"],
-    "validation_files": ["tfds:scenes:validation[:200]"],
+    "valid_files": ["tfds:scenes:validation[:200]"],
     "preset": "show_attend_and_tell",
     "image_encoder": "small_cnn",
     "overrides": ["image_size=64", "units=192", "embedding_dim=64", "dropout=0.1", "doubly_stochastic=0.0"],
-    "tokenizer_kind": "bpe",
+    "tokenizer": "bpe",
     "vocabulary_size": 200,
     "captions_per_image": 1,
     "epochs": 5,
@@ -40,7 +40,7 @@ _SCENES = {
     "max_tokens": 1024,
 }
 # The model of `--init` already has these options.
-_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer_kind", "vocabulary_size")
+_PARTS_OF_INIT = ("preset", "image_encoder", "tokenizer", "vocabulary_size")
 
 
 @click.command(cls=Command)
@@ -80,7 +80,7 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
         f"\nThe alignment is drawn in {directory / 'alignment.png'}. Try next:\n"
         f"   echo 'they are reading the old letter' | keras-attention translate {directory}/model.keras --num-beams 4\n"
         f"   keras-attention evaluate {directory / 'model.keras'} tfds:phrases:test\n"
-        "   keras-attention train translator --train pairs.tsv --validation valid.tsv --out run/"
+        "   keras-attention train translator --train pairs.tsv --valid valid.tsv --out run/"
     )
 
 

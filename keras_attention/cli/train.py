@@ -57,17 +57,17 @@ _DATA = [
         "For two text files that are aligned line by line, repeat the option: first the sources, then the targets.",
     ),
     _data(
-        "--validation",
-        "validation_files",
+        "--valid",
+        "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the same formats; a metric of it selects the best epoch; --validation none for no "
+        help="validation file, in the same formats; a metric of it selects the best epoch; --valid none for no "
         "validation.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
     _tokenizer(
-        "--tokenizer-kind",
+        "--tokenizer",
         type=click.Choice(TOKENIZER_KINDS),
         default_of=_default_tokenizers,
         help="kind of tokenizer.",
@@ -85,7 +85,7 @@ _DATA = [
     ),
     _image("--images", metavar="DIRECTORY", tasks=_CAPTIONER, help="directory that contains the training images."),
     _image(
-        "--validation-images",
+        "--valid-images",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
         help="directory that contains the validation images.  [default: --images]",
@@ -150,7 +150,8 @@ _MODEL = [
         "classifier or tagger may also start from an mlm or plm.",
     ),
     _finetuning(
-        "--unlabelled-texts",
+        "--pretrain",
+        "unlabelled_texts",
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
@@ -169,7 +170,7 @@ _OPTIMIZATION = [
     *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
     *_plan("Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"),
     _optimization(
-        "--class-weight",
+        "--class-weights",
         type=click.Choice(["balanced"]),
         tasks=["classifier", "tagger"],
         help="weight each class by its inverse frequency.",
@@ -220,7 +221,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     With TASK, as in `keras-attention train tagger --help`, this help lists only the options of the task. A default
     that depends on the data follows from the size of the training data; the run prints it. Example:
 
-    keras-attention train translator --train train.tsv --validation valid.tsv --out run
+    keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
     refuse_other_tasks(context, task)
     out, resume = local_path(options.pop("out")), options.pop("resume")

@@ -31,7 +31,7 @@ from keras_attention.presets import check_fields, find_preset
 from keras_attention.storage import local_path, write_text
 from keras_attention.visualize import plot_history
 
-_NONE = ["none"]  # --validation none
+_NONE = ["none"]  # --valid none
 
 
 def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
@@ -67,7 +67,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             out,
             plan,
             validation=valid,
-            class_weight=options["class_weight"],
+            class_weight=options["class_weights"],
             batch_options=images,
             callbacks=callbacks,
             verbose=not VERBOSITY.quiet,
@@ -84,7 +84,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
         click.UsageError: options contradict each other; the message contains the fix.
         ValueError: the task has no such preset, or no field of --set.
     """
-    validated = list(options["validation_files"]) != _NONE
+    validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     config = find_preset(options["preset"] or task.spec.default_preset, task.__name__)
     overrides = _overrides(options["overrides"])
@@ -107,15 +107,15 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--init has its own image encoder; leave out --image-encoder and --image-encoder-weights.",
         ),
         (
-            init and any(options[name] for name in ("tokenizer_kind", "lowercase", "vocabulary_size", "normalization")),
-            "--init has a tokenizer; leave out --tokenizer-kind, --lowercase, --vocabulary-size and --normalization.",
+            init and any(options[name] for name in ("tokenizer", "lowercase", "vocabulary_size", "normalization")),
+            "--init has a tokenizer; leave out --tokenizer, --lowercase, --vocabulary-size and --normalization.",
         ),
         (
             init and options["unlabelled_texts"],
-            "--init is trained already, and --unlabelled-texts starts with a new model; choose one of the two.",
+            "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
         ),
         *(
-            (not local_path(path).exists(), f"--unlabelled-texts: there is no file {path}.")
+            (not local_path(path).exists(), f"--pretrain: there is no file {path}.")
             for path in options["unlabelled_texts"]
         ),
         (
@@ -130,12 +130,12 @@ def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[An
     return [
         (
             monitor.startswith("val_") and not validated,
-            f"--monitor {monitor} needs validation data; add --validation FILE.",
+            f"--monitor {monitor} needs validation data; add --valid FILE.",
         ),
         (
             options["self_critical"] and not validated and (options["average_checkpoints"] or 1) > 1,
             "--average-checkpoints needs a validation metric, since `reward` is not computed for the average; add "
-            "--validation FILE.",
+            "--valid FILE.",
         ),
     ]
 
@@ -153,8 +153,8 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             "--captions-per-image applies to human captions; leave it out with --self-critical.",
         ),
         (
-            options["validation_images"] and list(options["validation_files"]) in ([], _NONE),
-            "--validation-images needs captions; add --validation FILE.",
+            options["valid_images"] and list(options["valid_files"]) in ([], _NONE),
+            "--valid-images needs captions; add --valid FILE.",
         ),
         (
             small and options["image_encoder_weights"] == "imagenet",
@@ -228,7 +228,7 @@ def _derived_fields(task: type, size: DataSize, options: dict[str, Any]) -> dict
     preset = options["preset"]
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = (
-        options["tokenizer_kind"] or default_tokenizer_kind(task, preset),
+        options["tokenizer"] or default_tokenizer_kind(task, preset),
         _overrides(options["overrides"]),
     )
     fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
@@ -265,15 +265,15 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
         options["init_labels"] = list(init.config.labels)  # for a resumed run, which does not read --init
     labels = options.get("init_labels")
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
-    if list(options["validation_files"]) not in ([], _NONE):
-        reading["images"] = options["validation_images"] or options["images"]
+    if list(options["valid_files"]) not in ([], _NONE):
+        reading["images"] = options["valid_images"] or options["images"]
         # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
         expected = labels or (task.data.labels(examples) if task.data.has_pairs else None) or None
-        valid = read_examples(task, options["validation_files"], expected, **reading)
+        valid = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
     task.data.check_training(examples, valid, labels or ())
     warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
-    if not options["validation_files"]:
+    if not options["valid_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
         _refuse(_validation_rules(options, bool(valid)))
     say(f"{counted(len(examples), 'training example')}, {counted(len(valid or []), 'validation example')}")
@@ -320,7 +320,7 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
     return task.from_examples(
         examples,
         options["preset"],
-        tokenizer_kind=options["tokenizer_kind"],
+        tokenizer_kind=options["tokenizer"],
         vocabulary_size=options["vocabulary_size"],
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
@@ -331,16 +331,13 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
 
 
 def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
-    """Return the texts of --unlabelled-texts, and say how many words of the examples they have."""
+    """Return the texts of --pretrain, and say how many words of the examples they have."""
     texts = [text for path in paths for text in ka.data.read_texts(path)]
     if texts:
         known = {word for text in texts for word in text.lower().split()}
         words = [word for text in task.data.texts(examples) for word in text.lower().split()]
         share = sum(word in known for word in words) / max(len(words), 1)
-        say(
-            f"--unlabelled-texts: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training "
-            "examples"
-        )
+        say(f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
     return texts
 
 
