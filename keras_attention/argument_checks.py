@@ -9,7 +9,7 @@ import difflib
 import numbers
 from collections.abc import Collection
 
-_CELLS = ("simple", "gru", "lstm")
+from keras_attention.choices import CELLS
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -74,4 +74,4 @@ def require_one_of(name: str, value: object, allowed: Collection[str]) -> None:
 
 def require_cell(cell: str) -> None:
     """Raise ValueError unless the value is the name of a recurrent cell."""
-    require_one_of("cell", cell, _CELLS)
+    require_one_of("cell", cell, CELLS)
