@@ -145,8 +145,9 @@ def hard_attend(logits, values, mask=None, noise=None):
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
-    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))
-    chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
+    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))  # (B, Q, S)
+    chosen = chosen_positions(scores, noise)  # s[q], one-hot (B, Q, S)
+    chosen = chosen * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
     return ops.matmul(ops.cast(chosen, values.dtype), values), scores
 
 
@@ -154,8 +155,8 @@ def chosen_positions(scores, noise=None):
     """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
     if scores.shape[-1] == 0:
         return scores
-    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")
-    best = ops.argmax(noisy, axis=-1, keepdims=True)
+    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")  # (B, Q, S)
+    best = ops.argmax(noisy, axis=-1, keepdims=True)  # (B, Q, 1)
     return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")
 
 
