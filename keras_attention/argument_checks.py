@@ -9,7 +9,7 @@ import difflib
 import numbers
 from collections.abc import Collection, Iterable
 
-_CELLS = ("simple", "gru", "lstm")
+from keras_attention.choices import CELLS
 
 
 def require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -118,4 +118,4 @@ def missing_method(instance: object, name: str) -> NotImplementedError:
 
 def require_cell(cell: str) -> None:
     """Raise ValueError unless the value is the name of a recurrent cell."""
-    require_one_of("cell", cell, _CELLS)
+    require_one_of("cell", cell, CELLS)

@@ -66,7 +66,7 @@ class RecurrentConfig:
         embedding_dim: the width of the token embeddings.
         units: the width of a recurrent layer (both directions together if it is bidirectional).
         num_layers: the number of recurrent layers, in the encoder and in the decoder.
-        cell: `"simple"` (h_t = tanh(W_hh h_{t-1} + W_xh x_t + b)), `"gru"` or `"lstm"`.
+        cell: `"simple"`, `"gru"` or `"lstm"`; see `layers.RecurrentEncoder`.
         attention: `"additive"`, `"dot"`, `"scaled_dot"`, or None for a network without attention.
         dropout: probability of dropping an input or output feature, in [0, 1).
         max_length: the maximum length of a sequence in training and decoding, in tokens.

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_attention import keras_patches
+from keras_attention.keras_support import keras_patches
 from keras_attention.storage import local_path
 
 

@@ -17,36 +17,34 @@ ROOT = pathlib.Path(keras_attention.__file__).parent
 # The command line uses the public API, `import keras_attention as ka`, and only names of `__all__` in it; see below.
 PUBLIC = {""}
 ALLOWED = {
-    "argument_checks": set(),
+    "argument_checks": {"choices"},
     "choices": set(),
     "config": {"argument_checks"},
     "outputs": set(),
     "storage": set(),
     "lazy": set(),
-    "backend": set(),
     "version": set(),
-    "keras_patches": set(),
+    "keras_support": set(),
     "data": {"data", "argument_checks", "choices", "storage"},
     "presets": {"argument_checks", "config"},
     "data_size": set(),
     "defaults": {"config", "data_size", "data"},
-    "layers": {"layers", "argument_checks", "backend", "keras_patches"},
+    "layers": {"layers", "argument_checks", "choices", "keras_support"},
     "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
     "task_specs": {"generation", "outputs"},
     "prediction": {"prediction", "argument_checks", "config", "data", "generation", "outputs"},
-    "serving": {"serving", "argument_checks", "choices", "data", "generation", "keras_patches", "prediction"}
+    "serving": {"serving", "argument_checks", "choices", "data", "generation", "keras_support", "prediction"}
     | {"layers.decoding.merged_dense", "storage", "task_specs", "version"},
     "metrics": {"metrics", "argument_checks", "data", "layers.masks"},
-    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_patches"}
+    "training": {"training", "data", "defaults", "metrics", "storage", "lazy", "keras_support"}
     | {"argument_checks", "data_size"},
-    "models": {"models", "argument_checks", "config", "data", "data_size", "defaults", "generation", "keras_patches"}
+    "models": {"models", "argument_checks", "config", "data", "data_size", "defaults", "generation", "keras_support"}
     | {"layers", "metrics", "outputs", "prediction", "presets", "serving", "storage", "task_specs", "training"},
     "weights": {"weights", "argument_checks", "config", "models", "data", "storage"},
-    "loading": {"serving", "storage", "weights", "keras_patches"},
+    "loading": {"serving", "storage", "weights", "keras_support"},
     "evaluate": {"argument_checks", "models"},
     "registered": {"models", "training", "quickstart"},
-    "fonts": set(),
-    "visualize": {"argument_checks", "fonts", "data.images", "data.special_tokens", "outputs", "storage"},
+    "visualize": {"visualize", "argument_checks", "data.images", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
     "quickstart": {"quickstart", "argument_checks", "data.tfds"},
     "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size"}

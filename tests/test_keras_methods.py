@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention import backend
 from keras_attention.generation import compiled
 from keras_attention.generation.constraints import constrained_candidates
+from keras_attention.keras_support import backend
 from keras_attention.layers.image_networks import make_network
 from keras_attention.models.task import Task
 from keras_attention.prediction.run_batches import compiled_function

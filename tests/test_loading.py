@@ -9,7 +9,7 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention import keras_patches
+from keras_attention.keras_support import keras_patches
 
 SMALL = {"units": 14, "embedding_dim": 11, "dropout": 0.0}
 

@@ -47,11 +47,22 @@ def constrained_candidates(logits, tokens, t, strategy: Strategy, end_id: int, s
 
 
 def _constrained_logits(logits, tokens, num_written, strategy: Strategy, end_id: int, start_ids) -> tuple:
-    """Return the logits with the repetition penalty, and the same with about `NEVER` for forbidden tokens."""
+    """Return the logits with the repetition penalty, and the same with about `NEVER` for forbidden tokens.
+
+    Args:
+        logits: (B, K, V) float32.
+        tokens: (B, K, T) int, the tokens generated so far.
+        num_written: (B, 1) int, their number, with the start token.
+        strategy, end_id, start_ids: see `constrained_candidates`.
+
+    Returns:
+        two tensors (B, K, V).
+    """
     written, num_written = None, ops.expand_dims(num_written, 2)
     if strategy.penalizes_repetition or strategy.no_repeat_ngram_size:
         start = ops.cast(ops.reshape(start_ids, (-1, 1, 1)), tokens.dtype)
-        written = ops.concatenate([ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1)), tokens], axis=2)
+        start = ops.broadcast_to(start, (*ops.shape(tokens)[:2], 1))  # (B, K, 1)
+        written = ops.concatenate([start, tokens], axis=2)  # (B, K, 1 + T)
     if strategy.penalizes_repetition:
         logits = _penalize_repetition(logits, written, num_written, strategy.repetition_penalty)
     allowed, size = logits, logits.shape[-1]
@@ -97,7 +108,7 @@ def force_prefix(log_probs, tokens, prefix_token):
 
 def _penalize_repetition(logits, tokens, t, penalty):
     """Divide the positive logits of the first t tokens (B, K, T) by the penalty, and multiply the negative ones."""
-    old = ops.take_along_axis(logits, tokens, axis=-1)
+    old = ops.take_along_axis(logits, tokens, axis=-1)  # (B, K, T)
     new = ops.where(old > 0, old / penalty, old * penalty)
     return _replace(logits, tokens, ops.arange(ops.shape(tokens)[2]) < t, new)
 
@@ -113,13 +124,20 @@ def _suppression(tokens, size: int):
 
 
 def _forbid_repeats(log_probs, tokens, t, n: int):
-    """Forbid each token that would complete an n-gram for the second time in its hypothesis."""
+    """Forbid each token that would complete an n-gram for the second time in its hypothesis.
+
+    Args:
+        log_probs: (B, K, V).
+        tokens: (B, K, T) int.
+        t: (B, 1, 1) int, the number of tokens so far.
+        n: the size of the n-grams.
+    """
     positions = ops.arange(ops.shape(tokens)[2])  # positions of the last token of an earlier n-gram
     is_repeat = ops.logical_and(positions >= n - 1, positions < t)
     is_repeat = ops.broadcast_to(is_repeat, ops.shape(tokens))
     for back in range(1, n):
-        recent = ops.take_along_axis(tokens, ops.maximum(t - back, 0), axis=2)
-        earlier = ops.roll(tokens, back, axis=2)
+        recent = ops.take_along_axis(tokens, ops.maximum(t - back, 0), axis=2)  # (B, K, 1), the token at t - back
+        earlier = ops.roll(tokens, back, axis=2)  # (B, K, T), the token `back` places before each position
         is_repeat = ops.logical_and(is_repeat, ops.equal(earlier, recent))
     return _replace(log_probs, tokens, is_repeat, ops.full(ops.shape(tokens), NEVER, log_probs.dtype))
 
@@ -128,10 +146,10 @@ def _replace(values, tokens, mask, new):
     """Return values (B, K, V), at the tokens (B, K, T) with mask (B, K, T) replaced by new values (B, K, T)."""
     beams, vocabulary = values.shape[1:]
     steps = ops.shape(tokens)[2]
-    hypotheses = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)
+    hypotheses = ops.expand_dims(ops.arange(ops.shape(tokens)[0] * beams), -1)  # (B K, 1)
     unused = ops.shape(tokens)[0] * beams * vocabulary  # the index of an extra element, which is removed at the end
     mask = ops.reshape(ops.broadcast_to(mask, ops.shape(tokens)), (-1, steps))
     targets = ops.where(mask, hypotheses * vocabulary + ops.reshape(tokens, (-1, steps)), unused)
-    flat = ops.concatenate([ops.reshape(values, (-1,)), ops.zeros((1,), values.dtype)])
+    flat = ops.concatenate([ops.reshape(values, (-1,)), ops.zeros((1,), values.dtype)])  # (B K V + 1,)
     flat = ops.scatter_update(flat, ops.reshape(targets, (-1, 1)), ops.reshape(new, (-1,)))
     return ops.reshape(flat[:-1], (-1, beams, vocabulary))

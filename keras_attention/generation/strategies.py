@@ -108,15 +108,15 @@ class Sampling(Strategy):
 
     def _sample(self, totals, uniform):
         """Return the index of one sampled candidate per hypothesis, (B, K)."""
-        logits = ops.where(is_possible(totals), (totals - totals[..., :1]) / self.temperature, NEVER)
+        logits = ops.where(is_possible(totals), (totals - totals[..., :1]) / self.temperature, NEVER)  # (B, K, J)
         if self._num_kept is not None:
             logits = ops.where(np.arange(logits.shape[-1]) < self._num_kept, logits, NEVER)
         probabilities = ops.softmax(logits, axis=-1)
         cumulative = ops.cumsum(probabilities, axis=-1)
         in_top_p = ops.logical_and(cumulative - probabilities < self.top_p, probabilities > 0)
         in_top_p = ops.cast(in_top_p, "float32")
-        mass = ops.max(cumulative * in_top_p, axis=-1)
-        passed = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")
+        mass = ops.max(cumulative * in_top_p, axis=-1)  # the total probability of the allowed tokens, (B, K)
+        passed = ops.cast(cumulative <= ops.expand_dims(uniform * mass, -1), "int32")  # 1 before the sampled token
         return ops.minimum(ops.sum(passed, axis=-1), ops.cast(ops.sum(in_top_p, axis=-1), "int32") - 1)
 
 
@@ -204,9 +204,9 @@ class BeamSearch(Strategy):
     def propose(self, totals, tokens, ends: Ends, uniform):
         """Choose among the continuations; see `Strategy.propose`."""
         num_beams, count = totals.shape[1:]
-        totals, tokens = (ops.reshape(x, (-1, num_beams * count)) for x in (totals, tokens))
-        values, indices = ops.top_k(totals, min(2 * num_beams, num_beams * count))  # best first
-        parents, tokens = indices // count, cache.gather_beams(tokens, indices)
+        totals, tokens = (ops.reshape(x, (-1, num_beams * count)) for x in (totals, tokens))  # (B, K J)
+        values, indices = ops.top_k(totals, min(2 * num_beams, num_beams * count))  # (B, 2 K), best first
+        parents, tokens = indices // count, cache.gather_beams(tokens, indices)  # (B, 2 K)
         is_end = ends(parents, tokens)
         active_values, order = ops.top_k(ops.where(is_end, BELOW_NEVER, values), num_beams)
         finished = [array[:, :num_beams] for array in (parents, tokens, ops.where(is_end, values, NEVER))]
@@ -214,7 +214,7 @@ class BeamSearch(Strategy):
 
 
 def _follow(totals, tokens, ends: Ends) -> Proposal:
-    """Extend each hypothesis by its token; a hypothesis whose token ends it leaves the search."""
+    """Extend each hypothesis by its token (B, K); a hypothesis whose token ends it leaves the search."""
     parents = ops.zeros_like(tokens) + np.arange(totals.shape[1], dtype="int32")
     is_end = ends(parents, tokens)
     active, finished = ops.where(is_end, NEVER, totals), ops.where(is_end, totals, NEVER)

@@ -34,8 +34,9 @@ def top_tokens(logits, count: int):
     if size % _CHUNK:
         lowest = float(np.finfo("float32").min)
         logits = ops.pad(logits, ((0, 0), (0, -size % _CHUNK)), constant_values=lowest)
-    chunks = ops.reshape(logits, (-1, logits.shape[1] // _CHUNK, _CHUNK))
+    chunks = ops.reshape(logits, (-1, logits.shape[1] // _CHUNK, _CHUNK))  # (R, chunks, 40)
     _, best = ops.top_k(ops.max(chunks, axis=-1), count)
-    best = ops.sort(best)  # in the order of the tokens
-    values, indices = ops.top_k(ops.reshape(gather_beams(chunks, best), (-1, count * _CHUNK)), count)
+    best = ops.sort(best)  # (R, J), the best chunks, in the order of the tokens
+    in_best = ops.reshape(gather_beams(chunks, best), (-1, count * _CHUNK))  # (R, J 40), their logits
+    values, indices = ops.top_k(in_best, count)  # (R, J) each
     return values, gather_beams(best, indices // _CHUNK) * _CHUNK + indices % _CHUNK

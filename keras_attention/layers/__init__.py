@@ -1,6 +1,6 @@
 """Layers for any Keras model: attention, Transformer blocks, recurrent networks, image encoders, task heads."""
 
-from keras_attention import backend  # noqa: F401  (before any other import of Keras)
+from keras_attention.keras_support import backend  # noqa: F401  (before any other import of Keras)
 from keras_attention.layers.attention import (
     AdditiveAttention,
     DotProductAttention,

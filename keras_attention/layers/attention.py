@@ -145,8 +145,9 @@ def hard_attend(logits, values, mask=None, noise=None):
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, section 4.1; Maddison et al., 2014 (sampling with
     Gumbel noise), https://arxiv.org/abs/1411.0030.
     """
-    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))
-    chosen = chosen_positions(scores, noise) * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
+    scores = masked_softmax(logits, align_mask(mask, len(logits.shape)))  # (B, Q, S)
+    chosen = chosen_positions(scores, noise)  # s[q], one-hot (B, Q, S)
+    chosen = chosen * ops.cast(scores > 0, "float32")  # all 0 if all positions are masked
     return ops.matmul(ops.cast(chosen, values.dtype), values), scores
 
 
@@ -154,8 +155,8 @@ def chosen_positions(scores, noise=None):
     """Return the positions that `hard_attend` selects, as one-hot vectors (B, Q, S) in float32."""
     if scores.shape[-1] == 0:
         return scores
-    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")
-    best = ops.argmax(noisy, axis=-1, keepdims=True)
+    noisy = log_scores(scores) if noise is None else log_scores(scores) + ops.cast(noise, "float32")  # (B, Q, S)
+    best = ops.argmax(noisy, axis=-1, keepdims=True)  # (B, Q, 1)
     return ops.cast(ops.equal(ops.arange(ops.shape(scores)[-1], dtype=best.dtype), best), "float32")
 
 
@@ -171,8 +172,34 @@ def align_mask(mask, rank: int):
     return mask
 
 
+class OneHead:
+    """Base of the attention layers with one head: the projections of queries and keys.
+
+    A subclass is a `BaseLayer` too, and stores D in `units`; None for no projections.
+    """
+
+    units: int | None
+
+    def _make_projections(self) -> None:
+        """Make W and U; they have D outputs and no bias."""
+        self.query_projection = self.key_projection = None
+        if self.units is not None:
+            self.query_projection, self.key_projection = (
+                self.make_dense(self.units, name, "glorot_uniform", use_bias=False) for name in ("query", "key")
+            )
+
+    def project_keys(self, key):
+        """Return the projected keys U key, (B, S, D), which do not depend on the query; `key` without projections."""
+        return key if self.key_projection is None else self.key_projection(key)
+
+    def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
+        """Return shapes and dtypes of the outputs."""
+        scores_shape = (*query.shape[:-1], value.shape[1]) if return_attention_scores else None
+        return output_specs(self, (*query.shape[:-1], value.shape[-1]), scores_shape)
+
+
 @keras.saving.register_keras_serializable("keras_attention")
-class AdditiveAttention(BaseLayer):
+class AdditiveAttention(OneHead, BaseLayer):
     """Additive attention: logits[q, s] = v' tanh(W query[q] + U key[s]).
 
     The context is the weighted mean of the values: context[q] = sum_s softmax(logits)[q, s] value[s].
@@ -214,17 +241,13 @@ class AdditiveAttention(BaseLayer):
         super().__init__(**kwargs)
         require_positive_integer("units", units)
         self.units, self.hard = units, hard
-        self.query_projection, self.key_projection = _projections(self, units)
+        self._make_projections()
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights."""
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
-
-    def project_keys(self, key):
-        """Return the projected keys U key, (B, S, D); they do not depend on the query."""
-        return self.key_projection(key)
 
     def call(
         self,
@@ -252,13 +275,9 @@ class AdditiveAttention(BaseLayer):
             context, scores = soft_attend(logits, value, mask)
         return (context, scores) if return_attention_scores else context
 
-    def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        return _output_specs(self, query, value, return_attention_scores)
-
 
 @keras.saving.register_keras_serializable("keras_attention")
-class DotProductAttention(BaseLayer):
+class DotProductAttention(OneHead, BaseLayer):
     """Dot-product attention: logits[q, s] = (W query[q]) . (U key[s]), divided by sqrt(D) if `scaled`.
 
     The context is the weighted mean of the values: context[q] = sum_s softmax(logits)[q, s] value[s].
@@ -298,7 +317,7 @@ class DotProductAttention(BaseLayer):
         if units is not None:
             require_positive_integer("units", units, ", or None for no projections")
         self.units, self.scaled = units, scaled
-        self.query_projection, self.key_projection = (None, None) if units is None else _projections(self, units)
+        self._make_projections()
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights."""
@@ -311,10 +330,6 @@ class DotProductAttention(BaseLayer):
                 f"Queries are {query_shape[-1]} wide and keys {key_shape[-1]}; without projections both need the "
                 "same width. Pass `units` to project them."
             )
-
-    def project_keys(self, key):
-        """Return the projected keys U key, (B, S, D); `key` unchanged without projections."""
-        return key if self.units is None else self.key_projection(key)
 
     def call(
         self,
@@ -338,21 +353,8 @@ class DotProductAttention(BaseLayer):
         context, scores = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
         return (context, scores) if return_attention_scores else context
 
-    def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
-        """Return shapes and dtypes of the outputs."""
-        return _output_specs(self, query, value, return_attention_scores)
-
-
-def _projections(layer: BaseLayer, units: int) -> tuple[keras.layers.Dense, keras.layers.Dense]:
-    return tuple(layer.make_dense(units, name, "glorot_uniform", use_bias=False) for name in ("query", "key"))
-
 
 def _vector_initializer(shape, dtype=None):
     """Return Glorot-uniform values for a vector (D,), treated as a D x 1 matrix."""
     limit = (6.0 / (shape[0] + 1)) ** 0.5
     return keras.random.uniform(shape, -limit, limit, dtype=dtype)
-
-
-def _output_specs(layer: BaseLayer, query, value, return_attention_scores: bool):
-    scores_shape = (*query.shape[:-1], value.shape[1]) if return_attention_scores else None
-    return output_specs(layer, (*query.shape[:-1], value.shape[-1]), scores_shape)

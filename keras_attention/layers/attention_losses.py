@@ -62,7 +62,13 @@ class GumbelNoise(BaseLayer):
 class AttentionLoss(BaseLayer):
     """Return the inputs unchanged, and store the attention scores of this call for `loss`.
 
-    A model calls the layer in its `call`. Later, when the labels are known, it adds `loss` to its own loss.
+    A model calls the layer in its `call`. Later, when the labels are known, it adds `loss` to its own loss:
+
+        soft attention:    lambda sum_i (1 - sum_t a_ti)^2
+        hard attention:    this, and terms with the value 0 and the gradient of
+                           -lambda_r (log p(y | s) - b) log p(s)  -  lambda_e entropy(s)
+
+    a_t are the scores of step t over the regions, s the sampled regions, and b a moving average of log p(y | s).
 
     Args:
         doubly_stochastic: lambda, the weight of the doubly stochastic loss.
@@ -129,12 +135,13 @@ class AttentionLoss(BaseLayer):
 
     def _hard_loss(self, scores, noise, log_likelihood, mask):
         """Return the loss of hard attention (B,): a REINFORCE term for the sampled regions, and an entropy term."""
-        log_likelihood = ops.stop_gradient(log_likelihood)
-        baseline = self._update_baseline(log_likelihood, mask)
-        log_a = log_scores(scores)
-        log_drawn = ops.sum(log_a * ops.stop_gradient(chosen_positions(scores, noise)), axis=-1)
-        entropy = -ops.sum(scores * log_a, axis=-1)
-        reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_drawn * mask, axis=1)
+        log_likelihood = ops.stop_gradient(log_likelihood)  # log p(y | s), (B,)
+        baseline = self._update_baseline(log_likelihood, mask)  # b, a scalar
+        log_a = log_scores(scores)  # (B, T, R)
+        is_sampled = ops.stop_gradient(chosen_positions(scores, noise))  # s, one-hot (B, T, R)
+        log_sampled = ops.sum(log_a * is_sampled, axis=-1)  # log p(s_t), (B, T)
+        entropy = -ops.sum(scores * log_a, axis=-1)  # (B, T)
+        reinforce = -self.reinforce * (log_likelihood - baseline) * ops.sum(log_sampled * mask, axis=1)  # (B,)
         reinforce = reinforce - ops.stop_gradient(reinforce)  # the value is 0; only the gradient matters
         return reinforce - self.entropy * ops.sum(entropy * mask, axis=1)
 

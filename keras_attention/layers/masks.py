@@ -12,7 +12,7 @@ import keras
 from keras import ops
 
 from keras_attention.argument_checks import require
-from keras_attention.keras_patches import get_keras_mask, set_keras_mask
+from keras_attention.keras_support.keras_patches import get_keras_mask, set_keras_mask
 
 NOT_ALLOWED = -1e30  # the logit of a position that may not be attended to
 

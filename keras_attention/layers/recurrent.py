@@ -20,8 +20,8 @@ from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, layer_class, st
 class RecurrentEncoder(BaseLayer):
     """Stacked recurrent layers over a padded sequence: h_t = cell(x_t, h_{t-1}) in each layer.
 
-    A bidirectional layer runs forwards and backwards, each with width M / 2, and concatenates both outputs. Padding
-    changes neither the states nor the outputs.
+    A bidirectional layer runs forwards and backwards, each with width M / 2: output_t = [h_t forwards; h_t backwards].
+    Padding changes neither the states nor the outputs.
 
     Args:
         units: M, the width of the outputs (both directions together).
@@ -112,7 +112,7 @@ class RecurrentEncoder(BaseLayer):
         if is_empty:  # the layers of Keras need a step; a masked one does not change the states
             inputs = ops.pad(inputs, ((0, 0), (0, 1), (0, 0)))
             mask = ops.zeros(ops.shape(inputs)[:2], "bool")
-        outputs, states = inputs, []
+        outputs, states = inputs, []  # (B, S, E), and then (B, S, M)
         first = self._split_directions(initial_state)
         for layer in self.recurrent_layers:
             outputs = self.dropout_layer(outputs, training=training)
@@ -132,6 +132,7 @@ class RecurrentEncoder(BaseLayer):
         return [half[0] for half in halves] + [half[1] for half in halves]
 
     def _join_directions(self, states: list) -> list:
+        """Return the final states (B, M) from the forward states and the backward states, (B, M / 2) each."""
         if not self.bidirectional:
             return states
         half = len(states) // 2
@@ -147,8 +148,10 @@ class RecurrentEncoder(BaseLayer):
 class CharacterEncoder(WordEncoder, BaseLayer):
     """Encode each word from its characters, so that words outside the vocabulary have vectors too.
 
-    A bidirectional recurrent layer reads the embedded characters of a word. The vector of the word is the concatenation
-    of the final states of both directions.
+    A bidirectional recurrent layer reads the embedded characters x_1 ... x_n of a word. The vector of the word is the
+    concatenation of the final states of both directions:
+
+        word = [h_n forwards; h_1 backwards]
 
     Args:
         vocabulary_size: the number of characters.
@@ -194,8 +197,9 @@ class CharacterEncoder(WordEncoder, BaseLayer):
 
     def call(self, inputs, mask=None):
         """Compute the vectors of the words; see the class docstring."""
-        shape = ops.shape(inputs)
-        embedded = self.embedding(ops.reshape(inputs, (-1, shape[2])))
-        words_mask = None if mask is None else ops.reshape(mask, (-1, shape[2]))
-        _, state, *_ = self.encoder(embedded, mask=words_mask)
-        return zero_padding(ops.reshape(state, (-1, shape[1], self.units)), self.compute_mask(inputs, mask))
+        _, num_words, num_characters = ops.shape(inputs)
+        embedded = self.embedding(ops.reshape(inputs, (-1, num_characters)))  # (B I, characters, embedding_dim)
+        characters_mask = None if mask is None else ops.reshape(mask, (-1, num_characters))  # (B I, characters)
+        _, state, *_ = self.encoder(embedded, mask=characters_mask)  # h of the last step, (B I, M)
+        words = ops.reshape(state, (-1, num_words, self.units))  # (B, I, M)
+        return zero_padding(words, self.compute_mask(inputs, mask))

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-_LAYER_NAMES = {"simple": "SimpleRNN", "gru": "GRU", "lstm": "LSTM"}  # in keras.layers
+from keras_attention.choices import CELLS
+
 SUPPORTS_JIT = keras.backend.backend() != "tensorflow"  # XLA compiles a recurrent layer for each length
 
 
@@ -22,7 +23,7 @@ def layer_class(cell: str) -> type:
         >>> layer_class("simple").__name__
         'SimpleRNN'
     """
-    return getattr(keras.layers, _LAYER_NAMES[cell])
+    return getattr(keras.layers, CELLS[cell])
 
 
 def cell_class(cell: str) -> type:
@@ -32,7 +33,7 @@ def cell_class(cell: str) -> type:
         >>> cell_class("lstm").__name__
         'LSTMCell'
     """
-    return getattr(keras.layers, f"{_LAYER_NAMES[cell]}Cell")
+    return getattr(keras.layers, f"{CELLS[cell]}Cell")
 
 
 def states_per_cell(cell: str) -> int:

@@ -158,12 +158,13 @@ class RecurrentDecoder(BaseLayer):
         memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
-        steps = DecoderStep(inputs, noise, self._keep_mask(inputs, training))
+        steps = DecoderStep(inputs, noise, self._keep_mask(inputs, training))  # (B, T, any) each
         if training and self.cell == "lstm" and not self.has_memory:
-            step_outputs, scores = self._run_lstms(inputs, mask, carry), None
+            step_outputs, scores = self._run_lstms(inputs, mask, carry), None  # (B, T, units)
         else:
-            step_outputs, scores, _ = self._run_steps(steps, mask, memory, carry)
-        outputs = self.dropout_layer(self.recurrence.project(inputs, step_outputs), training=training)
+            step_outputs, scores, _ = self._run_steps(steps, mask, memory, carry)  # (B, T, any), (B, T, S)
+        outputs = self.recurrence.project(inputs, step_outputs)  # (B, T, F)
+        outputs = self.dropout_layer(outputs, training=training)
         outputs = zero_padding(outputs, mask)
         return (outputs, zero_padding(scores, mask)) if return_attention_scores else outputs
 
@@ -195,7 +196,7 @@ class RecurrentDecoder(BaseLayer):
         return self.context_dropout_layer(ops.ones_like(inputs[..., :1]), training=training)
 
     def _run_lstms(self, inputs, mask, carry: dict):
-        """Return the step outputs of LSTM cells without attention; this is faster in training than `_run_steps`."""
+        """Return h_t of LSTM cells without attention, (B, T, units); faster in training than `_run_steps`."""
         hidden, states = inputs, [ops.squeeze(state, 1) for state in carry["cells"]]
         for i, cell in enumerate(self.cells):
             hidden = lstm_outputs(cell, hidden, *states[2 * i : 2 * i + 2], mask)

@@ -125,8 +125,8 @@ class SelfAttention2D(BaseLayer):
     def call(self, inputs, return_attention_scores=False):
         """Compute the outputs; see the class docstring."""
         projections = self.query_projection, self.key_projection, self.value_projection
-        query, keys, values = (to_regions(projection(inputs)) for projection in projections)
-        context, scores = soft_attend(dot_logits(query, keys), values)
+        query, keys, values = (to_regions(projection(inputs)) for projection in projections)  # (B, R, D) each
+        context, scores = soft_attend(dot_logits(query, keys), values)  # (B, R, D), (B, R, R)
         context = reshape(context, (*sizes_of(inputs)[:3], context.shape[-1]))
         outputs = inputs + ops.cast(self.gamma, inputs.dtype) * self.output_projection(context)
         return (outputs, scores) if return_attention_scores else outputs
@@ -182,9 +182,9 @@ class ShiftRegions(BaseLayer):
         require(regions.shape[1] in (None, count), "regions.shape[1]", regions.shape[1], f"{count}, rows times columns")
         if not training:
             return regions
-        shifts = self._draw_shifts(ops.shape(regions)[0])
-        rows = ops.mod(ops.arange(self.rows, dtype="int32") + shifts[:, :1], self.rows)
-        columns = ops.mod(ops.arange(self.columns, dtype="int32") + shifts[:, 1:], self.columns)
+        shifts = self._draw_shifts(ops.shape(regions)[0])  # a and b, (B, 2)
+        rows = ops.mod(ops.arange(self.rows, dtype="int32") + shifts[:, :1], self.rows)  # (B, rows)
+        columns = ops.mod(ops.arange(self.columns, dtype="int32") + shifts[:, 1:], self.columns)  # (B, columns)
         sources = ops.reshape(rows[:, :, None] * self.columns + columns[:, None], (-1, count, 1))
         return ops.take_along_axis(regions, sources, axis=1)
 

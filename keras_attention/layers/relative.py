@@ -64,7 +64,7 @@ def relative_shift(logits):
     Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, appendix B.
     """
     *lead, queries, distances = sizes_of(logits)
-    x = reshape(logits, (*lead, distances, queries))[..., 1:, :]
+    x = reshape(logits, (*lead, distances, queries))[..., 1:, :]  # (..., Q + S - 1, Q)
     rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
     return reshape(x, (*lead, queries, rest))[..., : distances - queries]
 

@@ -166,12 +166,13 @@ class Transformer(BaseLayer):
             without a memory.
         """
         _, beams, width = tokens.shape
-        x, position = ops.reshape(tokens, (-1, 1, width)), ops.reshape(state["carry"]["position"], (-1, 1))
+        x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
+        position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
         x = ops.reshape(self.inputs(x, start=position), (-1, width))  # (B K, M)
         memory = state["constants"].get("memory", {})
         step, state = begin_step(state, memory.get("bias"), self.compute_dtype)
         x, state, scores = step_stack(self.blocks, x, state, functools.partial(step_block, step=step))
-        means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]
+        means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]  # (B, K, S)
         mean = functools.reduce(ops.add, means) * (memory["scale"] / len(means)) if means else None
         return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
 

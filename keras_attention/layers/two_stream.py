@@ -49,8 +49,9 @@ def gather_last(states, mask, length=None):
         [[False, True, True]]
     """
     size = ops.shape(mask)[1]
-    order = ops.argsort(ops.arange(size) + size * ops.cast(mask, "int32"), axis=1)  # padding, then real tokens in order
-    order = order if length is None else order[:, ops.maximum(size - length, 0) :]
+    ranks = ops.arange(size) + size * ops.cast(mask, "int32")  # (B, L): padding, then real tokens in order
+    order = ops.argsort(ranks, axis=1)  # (B, L)
+    order = order if length is None else order[:, ops.maximum(size - length, 0) :]  # (B, m)
     return ops.take_along_axis(states, ops.expand_dims(order, -1), axis=1), ops.take_along_axis(mask, order, axis=1)
 
 

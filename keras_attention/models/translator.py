@@ -10,13 +10,12 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.special_tokens import vocabulary
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
 from keras_attention.generation.decode import best_hypotheses, search_inputs
 from keras_attention.layers import OutputBias
-from keras_attention.models.network.config_checks import with_vocabulary
+from keras_attention.models.network.config_checks import known_vocabulary, with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
 from keras_attention.models.network.initial_embeddings import initialize_target_embeddings
 from keras_attention.models.network.layers_from_config import make_decoder, make_embedding, make_encoder
@@ -270,11 +269,9 @@ class Translator(DecoderSteps, Task):
 def check_shared(config: TransformerConfig, source_tokenizer: Any, target_tokenizer: Any) -> None:
     """Raise ValueError unless both tokenizers have the same pieces."""
     same = config.source_vocabulary_size == config.target_vocabulary_size
-    try:
-        if same and source_tokenizer is not target_tokenizer:
-            same = vocabulary(source_tokenizer) == vocabulary(target_tokenizer)
-    except ValueError:  # Keras is loading the tokenizers and sets their vocabularies later
-        return
+    if same and source_tokenizer is not target_tokenizer:
+        pieces = known_vocabulary(source_tokenizer), known_vocabulary(target_tokenizer)
+        same = None in pieces or pieces[0] == pieces[1]
     if not same:
         raise ValueError(
             "Source and target share one embedding, but the two tokenizers have different pieces. Train one tokenizer "

@@ -28,7 +28,7 @@ import tensorflow as tf
 
 from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import PRECISIONS
-from keras_attention.keras_patches import all_layers
+from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.layers.decoding.merged_dense import MergedDense
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale

@@ -7,7 +7,7 @@ import re
 import keras
 
 from keras_attention.argument_checks import require_positive_integer
-from keras_attention.keras_patches import all_layers
+from keras_attention.keras_support.keras_patches import all_layers
 
 _EMBEDDING_PATHS = (
     "embedding/",

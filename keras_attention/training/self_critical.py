@@ -15,7 +15,7 @@ from keras_attention.data.batches import digest, length_multiple
 from keras_attention.data.caption_batches import image_source, warn_unreadable
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.tokenizers import decode_ids
-from keras_attention.keras_patches import all_layers
+from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.metrics.captions import CaptionReward
 
 _AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one

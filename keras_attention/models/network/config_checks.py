@@ -35,12 +35,9 @@ def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer")
     size = getattr(config, field)
     if not size:
         return dataclasses.replace(config, **{field: len(vocabulary(tokenizer))})
-    try:
-        pieces = len(vocabulary(tokenizer))
-    except ValueError:  # Keras is loading the tokenizer and sets its vocabulary later
-        return config
-    if size < pieces:
-        raise ValueError(f"`{field}` is {size}, but the tokenizer has {pieces} pieces; omit `{field}`.")
+    pieces = known_vocabulary(tokenizer)
+    if pieces is not None and size < len(pieces):
+        raise ValueError(f"`{field}` is {size}, but the tokenizer has {len(pieces)} pieces; omit `{field}`.")
     return config
 
 

@@ -144,10 +144,8 @@ def make_transformer(
     """Return the stack of Transformer blocks that a config describes."""
     count = config.encoder_layers if over_regions else (memory and config.decoder_layers) or config.num_layers
     blocks = [make_block(config, i, make_self_attention(config)) for i in range(count)]
-    inputs, norm_epsilon = (
-        make_input_embedding(config, over_regions),
-        config.epsilon if config.norm_first and blocks else None,
-    )
+    inputs = make_input_embedding(config, over_regions)
+    norm_epsilon = config.epsilon if config.norm_first and blocks else None  # of the norm after the last block
     if config.positions == "relative":
         return RelativeTransformer(blocks, inputs, norm_epsilon, name=name)
     return Transformer(blocks, inputs, causal, norm_epsilon, cross_attention=memory, name=name)

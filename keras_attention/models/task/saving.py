@@ -9,8 +9,8 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
-from keras_attention import keras_patches
 from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
+from keras_attention.keras_support import keras_patches
 from keras_attention.storage import local_path
 
 

@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import keras
 
-from keras_attention import keras_patches
 from keras_attention.argument_checks import missing_method
 from keras_attention.data.example_weights import ClassWeight
 from keras_attention.data.text_reader import TextReader
@@ -16,6 +15,7 @@ from keras_attention.data.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.generation.compiled import check_process
+from keras_attention.keras_support import keras_patches
 from keras_attention.models.task import constructors, keras_methods, saving, token_loss
 from keras_attention.models.task_data.task_data import TaskData
 from keras_attention.serving.export import write_export

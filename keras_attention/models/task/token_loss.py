@@ -15,7 +15,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attention import keras_patches
+from keras_attention.keras_support import keras_patches
 from keras_attention.metrics.tokens import label_weights
 
 
