@@ -99,7 +99,8 @@ def test_classification_batch_by_hand():
     with pytest.warns(UserWarning, match="Truncated 1 of 2 texts on the right to 5 tokens"):
         batches = ka.data.classification_batches([("we eat red apple", "yes"), ("bread", "no")], model, shuffle=False)
     inputs, labels, weights = batches[0]
-    np.testing.assert_array_equal(inputs["token_ids"], [[11, 4, 3, 5, 5], [6, 7, 8, 4, 3]])
+    expected = ("bread <sep> <cls> <pad> <pad>", "we eat red <sep> <cls>")
+    np.testing.assert_array_equal(inputs["token_ids"], [*map(XLNET.ids, expected)])
     np.testing.assert_array_equal(inputs["padding_mask"].sum(1), [3, 5])
     np.testing.assert_array_equal(inputs["segment_ids"], [[0, 0, 2, 0, 0], [0, 0, 0, 0, 2]])
     assert (labels.tolist(), weights.tolist()) == ([0, 1], [1, 1])
@@ -107,22 +108,39 @@ def test_classification_batch_by_hand():
 
 @pytest.mark.parametrize(
     ("options", "windows"),
-    [  # tokens, labels and weights of each window; the texts are <s> 4 5 6 7 </s> and <s> 9 </s>
+    [  # tokens, labels and weights of each window; the texts are <s> we eat red apple </s> and <s> bread </s>
         (
             {},
-            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([2, 9], [9, 3], [1, 1]), ([6, 7], [7, 3], [1, 1])],
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("red apple", "apple </s>", [1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
         ),
         (
             {"stride": 2},
             [
-                ([2, 4, 5], [4, 5, 6], [1, 1, 1]),
-                ([2, 9], [9, 3], [1, 1]),
-                ([5, 6, 7], [6, 7, 3], [0, 1, 1]),
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("eat red apple", "red apple </s>", [0, 1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
+        ),
+        (
+            {"stride": 1},
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("we eat red", "eat red apple", [0, 0, 1]),
+                ("eat red apple", "red apple </s>", [0, 0, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
             ],
         ),
         (
             {"pack": True},
-            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([6, 7, 3], [7, 3, 2], [1, 1, 1]), ([2, 9], [9, 3], [1, 1])],
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("red apple </s>", "apple </s> <s>", [1, 1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
         ),
     ],
 )
@@ -133,38 +151,28 @@ def test_language_windows_by_hand(options, windows):
     for inputs, labels, weights in (batches[i] for i in range(len(batches))):
         for *row, mask in zip(inputs["token_ids"], labels, weights, inputs["padding_mask"], strict=True):
             rows.append(tuple(x[mask].tolist() for x in row))
-    assert sorted(rows) == sorted(windows)
+    expected = [(PLAIN.ids(tokens), PLAIN.ids(labels), weights) for tokens, labels, weights in windows]
+    assert sorted(rows) == sorted(expected)
 
 
 @pytest.mark.parametrize(
     ("model", "pack", "rows"),
     [
-        (fake_model(PLAIN, "end", max_length=4), True, [[4, 5, 3, 9], [3]]),
-        (fake_model(PLAIN, "start_end", max_length=4), True, [[2, 4, 5, 3], [2, 9, 3]]),
-        (fake_model(PLAIN, "start_end", max_length=3), False, [[2, 4, 5], [2, 3], [2, 9, 3]]),
-        (fake_model(XLNET, "end_start", max_length=4), True, [[6, 7, 4, 3], [11, 4, 3]]),
+        (fake_model(PLAIN, "end", max_length=4), True, ["we eat </s> bread", "</s>"]),
+        (fake_model(PLAIN, "start_end", max_length=4), True, ["<s> we eat </s>", "<s> bread </s>"]),
+        (fake_model(PLAIN, "start_end", max_length=3), False, ["<s> we eat", "<s> </s>", "<s> bread </s>"]),
+        (fake_model(XLNET, "end_start", max_length=4), True, ["we eat <sep> <cls>", "bread <sep> <cls>"]),
     ],
 )
 def test_packed_rows_by_hand(model, pack, rows):
-    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], model.text_reader, pack) == rows
+    reader = model.text_reader
+    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], reader, pack) == [*map(reader.tokenizer.ids, rows)]
 
 
-def test_language_windows_overlap_by_one_token_and_cover_the_text():
-    tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
-    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=5, embedding_dim=3, max_length=7)
-    batches = ka.data.language_batches(["to be or not to be"], model, shuffle=False)
-    rows = [
-        (ids[mask], label[mask])
-        for inputs, labels, _ in (batches[i] for i in range(len(batches)))
-        for ids, mask, label in zip(inputs["token_ids"], inputs["padding_mask"], labels, strict=True)
-    ]
-    special = ka.data.special_tokens_of(tokenizer)
-    rows.sort(key=lambda row: -len(row[0]))
-    stream = ka.data.tokenizers.encode_texts(tokenizer, ["to be or not to be"])[0]
-    read = [int(i) for ids, _ in rows for i in ids]
-    written = [int(i) for _, ids in rows for i in ids]
-    assert read == [special.start, *stream]
-    assert written == [*stream, special.end]
+@pytest.mark.parametrize("stride", [0, 4])
+def test_an_invalid_stride_is_an_error(stride):
+    with pytest.raises(ValueError, match=f"`stride` is {stride}; expected 1 to 3, which is `config.max_length`"):
+        ka.data.language_batches(["we eat"], fake_model(PLAIN, "end", max_length=3), stride=stride)
 
 
 def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
