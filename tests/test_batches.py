@@ -186,36 +186,44 @@ def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
 
 
-def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer):
-    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
-    model = ka.TextTagger.from_preset(
+def tagger_with_characters(tokenizer):
+    return ka.TextTagger.from_preset(
         "rnn_tagger",
         tokenizer=tokenizer,
-        character_tokenizer=characters,
+        character_tokenizer=ka.data.train_tokenizer(["we eat bread"], "characters"),
         labels=("NOUN", "VERB"),
         units=6,
         embedding_dim=5,
         max_word_length=3,
     )
-    sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
-    inputs = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
+
+
+SENTENCE = [("bread", "NOUN"), ("eat", "VERB")]
+
+
+def test_the_characters_of_a_word_are_at_its_first_token(tokenizer):
+    model = tagger_with_characters(tokenizer)
+    inputs = ka.data.tagging_batches([SENTENCE], model, shuffle=False)[0][0]
     starts = model.input_reader.ids([["bread", "eat"]])[0].starts
     assert starts[1] > 1  # the first word has several tokens
-    character_ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
+    ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
-    expected = [ids[:3] for ids in ka.data.tokenizers.encode_texts(characters, ["bread", "eat"])]
-    assert [row[real].tolist() for row, real in zip(character_ids[starts], mask[starts], strict=True)] == expected
-    unknown = ka.data.special_tokens_of(tokenizer).unknown
-    assert not (inputs["token_ids"] == unknown).any()
-    for times in (1, 3, 400):  # a token that occurs n times becomes unknown with probability 1 / (1 + 4 n)
-        batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)
-        is_unknown = []
-        for epoch in range(1200 // times):
-            batches.start_epoch(epoch)
-            is_unknown += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
-        frequency, probability = np.mean(is_unknown), 1 / (1 + 4 * times)
-        assert frequency > 0
-        assert abs(frequency - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
+    expected = ka.data.tokenizers.encode_texts(model.character_tokenizer, ["bre", "eat"])  # at most 3 characters
+    assert [row[real].tolist() for row, real in zip(ids[starts], mask[starts], strict=True)] == expected
+    assert not (inputs["token_ids"] == model.input_reader.text.special.unknown).any()
+
+
+@pytest.mark.parametrize("times", [1, 3, 400])
+def test_a_token_becomes_unknown_with_a_probability_that_falls_with_its_frequency(tokenizer, times):
+    """A token that occurs n times becomes the unknown token with the probability 1 / (1 + 4 n)."""
+    model = tagger_with_characters(tokenizer)
+    batches, unknown = ka.data.tagging_batches([SENTENCE] * times, model, max_tokens=10**6), []
+    for epoch in range(1200 // times):
+        batches.start_epoch(epoch)
+        unknown += (batches[0][0]["token_ids"] == model.input_reader.text.special.unknown).ravel().tolist()
+    probability = 1 / (1 + 4 * times)
+    assert np.mean(unknown) > 0
+    assert abs(np.mean(unknown) - probability) < 4 * (probability / len(unknown)) ** 0.5
 
 
 @pytest.mark.parametrize("with_characters", [pytest.param(False, marks=pytest.mark.slow), True])
