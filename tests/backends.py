@@ -12,6 +12,11 @@ def random(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype("float32")
 
 
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + e^-x)."""
+    return 1 / (1 + np.exp(-x))
+
+
 def array(x: Any) -> np.ndarray:
     """Return a tensor as a NumPy array."""
     return keras.ops.convert_to_numpy(x)

@@ -202,8 +202,7 @@ def train_shortly(monkeypatch, epochs: int) -> None:
     monkeypatch.setattr(keras.Model, "fit", fit_shortly)
 
 
-@pytest.fixture
-def untraced(monkeypatch):
+def train_eagerly(monkeypatch) -> None:
     """Train and search eagerly: TensorFlow takes longer to trace a step or a search than to run it here."""
     import keras
 
@@ -213,6 +212,12 @@ def untraced(monkeypatch):
         compile_model(self, *arguments, **options | {"run_eagerly": True})
 
     monkeypatch.setattr(keras.Model, "compile", compile_eagerly)
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """See `train_eagerly`."""
+    train_eagerly(monkeypatch)
 
 
 @pytest.fixture

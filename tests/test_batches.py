@@ -99,7 +99,8 @@ def test_classification_batch_by_hand():
     with pytest.warns(UserWarning, match="Truncated 1 of 2 texts on the right to 5 tokens"):
         batches = ka.data.classification_batches([("we eat red apple", "yes"), ("bread", "no")], model, shuffle=False)
     inputs, labels, weights = batches[0]
-    np.testing.assert_array_equal(inputs["token_ids"], [[11, 4, 3, 5, 5], [6, 7, 8, 4, 3]])
+    expected = ("bread <sep> <cls> <pad> <pad>", "we eat red <sep> <cls>")
+    np.testing.assert_array_equal(inputs["token_ids"], [*map(XLNET.ids, expected)])
     np.testing.assert_array_equal(inputs["padding_mask"].sum(1), [3, 5])
     np.testing.assert_array_equal(inputs["segment_ids"], [[0, 0, 2, 0, 0], [0, 0, 0, 0, 2]])
     assert (labels.tolist(), weights.tolist()) == ([0, 1], [1, 1])
@@ -107,22 +108,39 @@ def test_classification_batch_by_hand():
 
 @pytest.mark.parametrize(
     ("options", "windows"),
-    [  # tokens, labels and weights of each window; the texts are <s> 4 5 6 7 </s> and <s> 9 </s>
+    [  # tokens, labels and weights of each window; the texts are <s> we eat red apple </s> and <s> bread </s>
         (
             {},
-            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([2, 9], [9, 3], [1, 1]), ([6, 7], [7, 3], [1, 1])],
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("red apple", "apple </s>", [1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
         ),
         (
             {"stride": 2},
             [
-                ([2, 4, 5], [4, 5, 6], [1, 1, 1]),
-                ([2, 9], [9, 3], [1, 1]),
-                ([5, 6, 7], [6, 7, 3], [0, 1, 1]),
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("eat red apple", "red apple </s>", [0, 1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
+        ),
+        (
+            {"stride": 1},
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("we eat red", "eat red apple", [0, 0, 1]),
+                ("eat red apple", "red apple </s>", [0, 0, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
             ],
         ),
         (
             {"pack": True},
-            [([2, 4, 5], [4, 5, 6], [1, 1, 1]), ([6, 7, 3], [7, 3, 2], [1, 1, 1]), ([2, 9], [9, 3], [1, 1])],
+            [
+                ("<s> we eat", "we eat red", [1, 1, 1]),
+                ("red apple </s>", "apple </s> <s>", [1, 1, 1]),
+                ("<s> bread", "bread </s>", [1, 1]),
+            ],
         ),
     ],
 )
@@ -133,38 +151,28 @@ def test_language_windows_by_hand(options, windows):
     for inputs, labels, weights in (batches[i] for i in range(len(batches))):
         for *row, mask in zip(inputs["token_ids"], labels, weights, inputs["padding_mask"], strict=True):
             rows.append(tuple(x[mask].tolist() for x in row))
-    assert sorted(rows) == sorted(windows)
+    expected = [(PLAIN.ids(tokens), PLAIN.ids(labels), weights) for tokens, labels, weights in windows]
+    assert sorted(rows) == sorted(expected)
 
 
 @pytest.mark.parametrize(
     ("model", "pack", "rows"),
     [
-        (fake_model(PLAIN, "end", max_length=4), True, [[4, 5, 3, 9], [3]]),
-        (fake_model(PLAIN, "start_end", max_length=4), True, [[2, 4, 5, 3], [2, 9, 3]]),
-        (fake_model(PLAIN, "start_end", max_length=3), False, [[2, 4, 5], [2, 3], [2, 9, 3]]),
-        (fake_model(XLNET, "end_start", max_length=4), True, [[6, 7, 4, 3], [11, 4, 3]]),
+        (fake_model(PLAIN, "end", max_length=4), True, ["we eat </s> bread", "</s>"]),
+        (fake_model(PLAIN, "start_end", max_length=4), True, ["<s> we eat </s>", "<s> bread </s>"]),
+        (fake_model(PLAIN, "start_end", max_length=3), False, ["<s> we eat", "<s> </s>", "<s> bread </s>"]),
+        (fake_model(XLNET, "end_start", max_length=4), True, ["we eat <sep> <cls>", "bread <sep> <cls>"]),
     ],
 )
 def test_packed_rows_by_hand(model, pack, rows):
-    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], model.text_reader, pack) == rows
+    reader = model.text_reader
+    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], reader, pack) == [*map(reader.tokenizer.ids, rows)]
 
 
-def test_language_windows_overlap_by_one_token_and_cover_the_text():
-    tokenizer = ka.data.train_tokenizer(["to be or not to be"], "characters")
-    model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=5, embedding_dim=3, max_length=7)
-    batches = ka.data.language_batches(["to be or not to be"], model, shuffle=False)
-    rows = [
-        (ids[mask], label[mask])
-        for inputs, labels, _ in (batches[i] for i in range(len(batches)))
-        for ids, mask, label in zip(inputs["token_ids"], inputs["padding_mask"], labels, strict=True)
-    ]
-    special = ka.data.special_tokens_of(tokenizer)
-    rows.sort(key=lambda row: -len(row[0]))
-    stream = ka.data.tokenizers.encode_texts(tokenizer, ["to be or not to be"])[0]
-    read = [int(i) for ids, _ in rows for i in ids]
-    written = [int(i) for _, ids in rows for i in ids]
-    assert read == [special.start, *stream]
-    assert written == [*stream, special.end]
+@pytest.mark.parametrize("stride", [0, 4])
+def test_an_invalid_stride_is_an_error(stride):
+    with pytest.raises(ValueError, match=f"`stride` is {stride}; expected 1 to 3, which is `config.max_length`"):
+        ka.data.language_batches(["we eat"], fake_model(PLAIN, "end", max_length=3), stride=stride)
 
 
 def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
@@ -178,36 +186,44 @@ def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
 
 
-def test_characters_are_at_first_tokens_and_rare_tokens_become_unknown(tokenizer):
-    characters = ka.data.train_tokenizer(["we eat bread"], "characters")
-    model = ka.TextTagger.from_preset(
+def tagger_with_characters(tokenizer):
+    return ka.TextTagger.from_preset(
         "rnn_tagger",
         tokenizer=tokenizer,
-        character_tokenizer=characters,
+        character_tokenizer=ka.data.train_tokenizer(["we eat bread"], "characters"),
         labels=("NOUN", "VERB"),
         units=6,
         embedding_dim=5,
         max_word_length=3,
     )
-    sentences = [[("bread", "NOUN"), ("eat", "VERB")]] * 400
-    inputs = ka.data.tagging_batches(sentences, model, shuffle=False)[0][0]
+
+
+SENTENCE = [("bread", "NOUN"), ("eat", "VERB")]
+
+
+def test_the_characters_of_a_word_are_at_its_first_token(tokenizer):
+    model = tagger_with_characters(tokenizer)
+    inputs = ka.data.tagging_batches([SENTENCE], model, shuffle=False)[0][0]
     starts = model.input_reader.ids([["bread", "eat"]])[0].starts
     assert starts[1] > 1  # the first word has several tokens
-    character_ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
+    ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
-    expected = [ids[:3] for ids in ka.data.tokenizers.encode_texts(characters, ["bread", "eat"])]
-    assert [row[real].tolist() for row, real in zip(character_ids[starts], mask[starts], strict=True)] == expected
-    unknown = ka.data.special_tokens_of(tokenizer).unknown
-    assert not (inputs["token_ids"] == unknown).any()
-    for times in (1, 3, 400):  # a token that occurs n times becomes unknown with probability 1 / (1 + 4 n)
-        batches = ka.data.tagging_batches(sentences[:times], model, max_tokens=10**6)
-        is_unknown = []
-        for epoch in range(1200 // times):
-            batches.start_epoch(epoch)
-            is_unknown += (batches[0][0]["token_ids"] == unknown).ravel().tolist()
-        frequency, probability = np.mean(is_unknown), 1 / (1 + 4 * times)
-        assert frequency > 0
-        assert abs(frequency - probability) < 4 * (probability / len(is_unknown)) ** 0.5, times
+    expected = ka.data.tokenizers.encode_texts(model.character_tokenizer, ["bre", "eat"])  # at most 3 characters
+    assert [row[real].tolist() for row, real in zip(ids[starts], mask[starts], strict=True)] == expected
+    assert not (inputs["token_ids"] == model.input_reader.text.special.unknown).any()
+
+
+@pytest.mark.parametrize("times", [1, 3, 400])
+def test_a_token_becomes_unknown_with_a_probability_that_falls_with_its_frequency(tokenizer, times):
+    """A token that occurs n times becomes the unknown token with the probability 1 / (1 + 4 n)."""
+    model = tagger_with_characters(tokenizer)
+    batches, unknown = ka.data.tagging_batches([SENTENCE] * times, model, max_tokens=10**6), []
+    for epoch in range(1200 // times):
+        batches.start_epoch(epoch)
+        unknown += (batches[0][0]["token_ids"] == model.input_reader.text.special.unknown).ravel().tolist()
+    probability = 1 / (1 + 4 * times)
+    assert np.mean(unknown) > 0
+    assert abs(np.mean(unknown) - probability) < 4 * (probability / len(unknown)) ** 0.5
 
 
 @pytest.mark.parametrize("with_characters", [pytest.param(False, marks=pytest.mark.slow), True])

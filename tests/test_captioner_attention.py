@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from backends import gradient
+from backends import gradient, sigmoid
 from captioners import caption_tokenizer, small_captioner
 from keras import ops
 from model_rows import randomize
@@ -16,10 +16,6 @@ from keras_attention.layers.attention import chosen_positions
 from keras_attention.layers.attention_losses import doubly_stochastic
 
 __all__ = ["caption_tokenizer"]  # a fixture
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 def test_a_step_with_attend_first_by_hand():

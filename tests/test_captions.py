@@ -1,5 +1,6 @@
 """Captioned images are read from files, and each kind of invalid input has one clear error or warning."""
 
+import functools
 import io
 import json
 import pathlib
@@ -274,7 +275,7 @@ def catalogue(tmp_path, monkeypatch):
     from keras_attention.quickstart import scenes_tfds
 
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: captioned_scenes(split, 7))
-    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path))
+    monkeypatch.setattr(scenes_tfds, "Scenes", functools.partial(scenes_tfds.Scenes, data_dir=tmp_path))
     return tfds
 
 

@@ -1,16 +1,19 @@
 """The command line: every command on small files."""
 
+import functools
 import json
 import os
 import re
+import sys
 
 import keras
 import numpy as np
 import pytest
 from command_line import TINY, model, pairs, run, served
-from conftest import PAIRS
+from conftest import PAIRS, train_eagerly
 
 import keras_attention as ka
+from keras_attention.cli import main
 from keras_attention.training.checkpoints import load_arrays
 
 __all__ = ["model", "pairs", "run", "served"]  # fixtures
@@ -204,7 +207,7 @@ def test_quickstart_runs_every_step(run, tmp_path, monkeypatch):
     from keras_attention.cli import quickstart
     from keras_attention.quickstart import phrases_tfds
 
-    monkeypatch.setattr(phrases_tfds, "builder", lambda: phrases_tfds.Phrases(data_dir=tmp_path / "tfds"))
+    monkeypatch.setattr(phrases_tfds, "Phrases", functools.partial(phrases_tfds.Phrases, data_dir=tmp_path / "tfds"))
     few = {split: ka.quickstart.phrase_pairs(split)[:40] for split in ("train", "validation", "test")}
     monkeypatch.setattr(phrases_tfds, "phrase_pairs", few.get)
     small = {"valid_files": ["tfds:phrases:validation[:7]"], "overrides": ["units=14", "embedding_dim=11"]}
@@ -227,7 +230,7 @@ def test_quickstart_captioner_runs_every_step(run, tmp_path, monkeypatch):
     scenes = ka.quickstart.captioned_scenes
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", lambda split: scenes(split, 7))
     monkeypatch.setattr(ka.quickstart, "captioned_scenes", lambda split, count: scenes(split, 2))
-    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
+    monkeypatch.setattr(scenes_tfds, "Scenes", functools.partial(scenes_tfds.Scenes, data_dir=tmp_path / "tfds"))
     small = {
         "valid_files": ["tfds:scenes:validation[:3]"],
         "overrides": ["image_size=32", "max_length=9", "units=14", "embedding_dim=11"],
@@ -267,49 +270,96 @@ def photos(tmp_path_factory):
 
 
 ENCODER = ["--image-encoder", "small_cnn", "--set", "image_size=32", "--set", "max_length=9"]
+uses_photos = pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
+
+
+@pytest.fixture(scope="module")
+def captioner(photos, tmp_path_factory):
+    """The directory of a run that the command line made on `photos`."""
+    out, captions = tmp_path_factory.mktemp("captioner") / "run", photos / "captions.csv"
+    command = ["train", "captioner", "--images", photos, "--captions", captions, "--valid", captions, "--out", out]
+    options = [*SMALL, *ENCODER, "--epochs", 1, "--tensorboard"]
+    with pytest.MonkeyPatch.context() as patch:
+        train_eagerly(patch)
+        patch.setenv("PATH", "")
+        patch.setattr(sys, "argv", ["keras-attention", *map(str, [*command, *options])])
+        main()
+    return out
+
+
+@pytest.fixture
+def no_java(monkeypatch):
+    """METEOR takes ten seconds, and test_caption_quality.py computes it."""
+    monkeypatch.setenv("PATH", "")
+
+
+@pytest.fixture
+def images(photos):
+    """Three images; the second one cannot be read."""
+    return [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*without an image", "ignore:.*cannot be read")
-@pytest.mark.usefixtures("short_searches")
-def test_a_captioner_is_trained_evaluated_exported_and_applied(run, photos, tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", "")  # without Java: METEOR takes ten seconds, and test_caption_quality.py computes it
-    captions, out = photos / "captions.csv", tmp_path / "run"
-    files = ["--images", photos, "--captions", captions, "--valid", captions]
-    code, _, err = run("train", "captioner", *files, "--out", out, *SMALL, *ENCODER, "--epochs", 1, "--tensorboard")
-    assert code == 0, err
-    assert [path for path in (out / "tensorboard").rglob("*tfevents*") if b"caption/0" in path.read_bytes()]
-    images = [photos / "train-00000.png", photos / "broken.jpg", photos / "train-00001.png"]
-    code, text, err = run("caption", out / "model.keras", *images, "--num-beams", 3, "--plot", tmp_path / "plots")
+@uses_photos
+def test_a_captioner_is_trained_with_plots_of_its_attention(captioner):
+    assert {"model.keras", "checkpoint.npz", "run.json", "curves.png"} <= {*os.listdir(captioner)}
+    assert any(b"caption/0" in path.read_bytes() for path in (captioner / "tensorboard").rglob("*tfevents*"))
+
+
+@pytest.mark.slow
+@uses_photos
+def test_images_are_captioned_and_plotted(run, captioner, images, photos, tmp_path):
+    options = ["--num-beams", 3, "--plot", tmp_path / "plots"]
+    code, text, err = run("caption", captioner / "model.keras", *images, *options)
     assert (code, len(text.splitlines()), text.splitlines()[1]) == (1, 3, "")
     assert "Error: 1 of 3 images cannot be read; see above." in err
     assert "; expected a JPEG, PNG, GIF, BMP or WebP. Convert it" in err
+    again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
+    code, text, err = run("caption", captioner / "model.keras", *again, *options)
+    assert (code, len(text.splitlines()), "2 of 4 images cannot be read" in err) == (1, 4, True)
+    assert len(list((tmp_path / "plots").glob("*.png"))) == 3
+
+
+@pytest.mark.slow
+@uses_photos
+def test_captions_of_images_are_scored(run, captioner, images, photos):
     rows = "".join(f"{image}\ta red circle\n" for image in [*images, photos / "no.png"]) + "\n"
-    code, text_3, err = run("score", out / "model.keras", stdin=rows.encode())
-    assert (code, [len(line) > 2 for line in text_3.splitlines()]) == (1, [True, False, True, False, False])
+    code, text, err = run("score", captioner / "model.keras", stdin=rows.encode())
+    assert (code, [len(line) > 2 for line in text.splitlines()]) == (1, [True, False, True, False, False])
     assert "Error: 2 of 4 images cannot be read" in err
     assert ("; expected a JPEG" in err, "no.png does not exist" in err) == (True, True)
-    again = [images[0], images[0], photos / "no.png", "x" * 300]  # the second plot of an image gets another name
-    code, text_2, err = run("caption", out / "model.keras", *again, "--plot", tmp_path / "plots")
-    assert (code, len(text_2.splitlines()), "2 of 4 images cannot be read" in err) == (1, 4, True)
-    assert len(list((tmp_path / "plots").glob("*.png"))) == 3
-    tuned, options = tmp_path / "better", ("--self-critical", "--epochs", 1, "--learning-rate", 1e-4)
-    options = (*options, "--set", "coordinate_features=true")
-    code, _, err = run("train", "captioner", "--init", out / "model.keras", *files, "--out", tuned, *options)
+
+
+@pytest.mark.slow
+@uses_photos
+@pytest.mark.usefixtures("short_searches", "no_java")
+def test_a_captioner_is_trained_further_with_rewards(run, captioner, photos, tmp_path):
+    files = ["--images", photos, "--captions", photos / "captions.csv", "--valid", photos / "captions.csv"]
+    start = ["--init", captioner / "model.keras", "--set", "coordinate_features=true", "--out", tmp_path / "run"]
+    options = ["--self-critical", "--epochs", 1, "--learning-rate", 1e-4]
+    code, _, err = run("train", "captioner", *files, *start, *options)
     assert code == 0, err
-    assert len(load_arrays(tuned / "checkpoint.npz")[1]["history"]["reward"]) == 1
-    assert keras.saving.load_model(tuned / "model.keras", compile=False).config.coordinate_features
-    code, scores, err = run("evaluate", out / "model.keras", "--images", photos, "--captions", captions)
+    assert len(load_arrays(tmp_path / "run" / "checkpoint.npz")[1]["history"]["reward"]) == 1
+    assert keras.saving.load_model(tmp_path / "run" / "model.keras", compile=False).config.coordinate_features
+
+
+@pytest.mark.slow
+@uses_photos
+@pytest.mark.usefixtures("no_java")
+def test_a_captioner_and_its_export_are_evaluated(run, captioner, images, photos, tmp_path):
+    model, data = captioner / "model.keras", ["--images", photos, "--captions", photos / "captions.csv"]
+    code, scores, err = run("evaluate", model, *data)
     assert code == 0, err
     assert [line.split()[0] for line in scores.splitlines()][:4] == ["BLEU-1", "BLEU-2", "BLEU-3", "BLEU-4"]
     assert "  images that cannot be read: 1 (broken.jpg)\n  images: 11\n" in scores
-    code, _, err = run("export", out / "model.keras", tmp_path / "serving", "--num-beams", 3)
+    code, _, err = run("export", model, tmp_path / "serving", "--num-beams", 3)
     assert code == 0, err
     code, checked, _ = run("check", tmp_path / "serving" / "1")
     assert (code, checked.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")
-    paths = "".join(f"{image}\n" for image in images)
-    assert run("caption", tmp_path / "serving" / "1", stdin=paths.encode())[1] == text
-    code, scores, err = run("evaluate", tmp_path / "serving" / "1", "--images", photos, "--captions", captions)
+    paths = "".join(f"{image}\n" for image in images).encode()
+    exported = run("caption", tmp_path / "serving" / "1", stdin=paths)[1]
+    assert exported == run("caption", model, *images, "--num-beams", 3)[1]
+    code, scores, err = run("evaluate", tmp_path / "serving" / "1", *data)
     assert (code, "there is no java on the path" in scores) == (0, True), err
 
 

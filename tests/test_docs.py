@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import functools
 import glob
 import importlib
 import io
@@ -93,7 +94,7 @@ def small_training(monkeypatch, tmp_path, short_searches):
     monkeypatch.setattr(ka.quickstart, "captioned_scenes", few_scenes)
     scenes_tfds = importlib.import_module("keras_attention.quickstart.scenes_tfds")
     monkeypatch.setattr(scenes_tfds, "captioned_scenes", few_scenes)
-    monkeypatch.setattr(scenes_tfds, "builder", lambda: scenes_tfds.Scenes(data_dir=tmp_path / "tfds"))
+    monkeypatch.setattr(scenes_tfds, "Scenes", functools.partial(scenes_tfds.Scenes, data_dir=tmp_path / "tfds"))
 
 
 @pytest.fixture

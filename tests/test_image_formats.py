@@ -49,7 +49,7 @@ def reference(name, data):
 
 
 @pytest.fixture(scope="module")
-def in_graph():
+def decode_in_graph():
     """A function: encoded images -> images and valid, computed by the served graph."""
     tf = pytest.importorskip("tensorflow")
     from keras_attention.serving.images import decode_images
@@ -72,12 +72,34 @@ def test_an_invalid_image_is_an_error(name):
         decode_image(BAD[name], SIZE)
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("tiff", r"begins with b'II\*.*'; expected a JPEG, PNG, GIF, BMP or WebP"),
+        ("riff", "is a RIFF file without an image"),
+        ("jpeg cut 3", "is damaged or truncated; expected a complete image"),
+        ("jpeg 12 bits", "is an unsupported JPEG; expected baseline or progressive, 8 bits"),
+        ("png cut 11", "is a PNG without a header; expected the chunk IHDR first"),
+        ("png cut 29", "is a PNG whose chunk b'IHDR' is damaged or cut"),
+        ("png no palette", "has an invalid header or palette; expected a standard PNG"),
+        ("png two headers", "is a PNG with an unknown chunk b'IHDR'; expected standard chunks"),
+        ("gif huge frame", "first frame has 65000 x 65000 pixels at 0, 0; expected the full size"),
+        ("gif no frame", "is a GIF with the block 59; expected an extension or a frame"),
+        ("gif no colours", "is a GIF with a colour beyond its palette; expected one of 0"),
+        ("bmp old header", "is an unsupported BMP; expected 24 or 32 bits, uncompressed"),
+    ],
+)
+def test_the_error_of_an_invalid_image_names_the_problem(name, problem):
+    with pytest.raises(ImageError, match=problem):
+        decode_image(BAD[name], SIZE)
+
+
 @needs_tensorflow
-def test_python_and_graph_agree_on_every_file(in_graph):
+def test_python_and_graph_agree_on_every_file(decode_in_graph):
     """All files are in one batch. An invalid image is zeros and does not change the others."""
     files = {**GOOD, **BAD, "gif transparent": GIF_CLEAR}
     in_python, valid_in_python = read_images(list(files.values()), SIZE)
-    in_tensorflow, valid_in_tensorflow = in_graph(list(files.values()))
+    in_tensorflow, valid_in_tensorflow = decode_in_graph(list(files.values()))
     for valid in (valid_in_python, valid_in_tensorflow):
         assert {name for name, is_valid in zip(files, valid, strict=True) if not is_valid} == set(BAD)
     np.testing.assert_allclose(in_python, in_tensorflow, rtol=0, atol=0.01)
@@ -85,14 +107,17 @@ def test_python_and_graph_agree_on_every_file(in_graph):
 
 
 @needs_tensorflow
-def test_python_and_graph_agree_on_randomly_damaged_files(in_graph):
+def test_python_and_graph_agree_on_randomly_damaged_files(decode_in_graph):
     rng = np.random.default_rng(7)
     files = []
     for name in ("jpeg 4:2:0", "jpeg progressive", "png palette, alphas", "png 16 bits", "gif 1x1", "bmp 32 bits"):
         data = GOOD[name]
         files += [data[:cut] for cut in rng.integers(0, len(data), 30)]
         files += [patched(data, at, rng.bytes(1)) for at in rng.integers(0, min(len(data), 200), 30)]
-    (in_python, valid_in_python), (in_tensorflow, valid_in_tensorflow) = read_images(files, SIZE), in_graph(files)
+    (in_python, valid_in_python), (in_tensorflow, valid_in_tensorflow) = (
+        read_images(files, SIZE),
+        decode_in_graph(files),
+    )
     assert 0.1 < valid_in_python.mean() < 0.9
     np.testing.assert_array_equal(valid_in_python, valid_in_tensorflow)
     np.testing.assert_allclose(in_python, in_tensorflow, rtol=0, atol=0.01)
@@ -106,7 +131,7 @@ def test_a_photo_is_rotated_by_its_exif_orientation(orientation, order, request)
     np.testing.assert_allclose(decode_image(data, SIZE), expected, rtol=0, atol=0.01)
     assert np.abs(expected - resized(smooth())).max() > 9 or orientation in (0, 1, 9)
     if keras.backend.backend() == "tensorflow":
-        images, valid = request.getfixturevalue("in_graph")([data, b""])
+        images, valid = request.getfixturevalue("decode_in_graph")([data, b""])
         assert valid.tolist() == [True, False]
         np.testing.assert_allclose(images[0], expected, rtol=0, atol=0.01)
 
@@ -124,7 +149,7 @@ def test_a_photo_is_rotated_by_its_exif_orientation(orientation, order, request)
 def test_invalid_orientations_are_ignored(data, request):
     np.testing.assert_array_equal(decode_image(data, SIZE), decode_image(JPEG, SIZE))
     if keras.backend.backend() == "tensorflow":
-        images, _ = request.getfixturevalue("in_graph")([data])
+        images, _ = request.getfixturevalue("decode_in_graph")([data])
         np.testing.assert_allclose(images[0], decode_image(data, SIZE), rtol=0, atol=0.01)
 
 

@@ -113,6 +113,17 @@ def test_layer_is_recreated_from_its_config_in_json(row):
     assert_close(copied(row)(**arguments), outputs)
 
 
+@parametrize([row for row in LAYERS if row.stands_alone])
+def test_layer_works_in_a_sequential_model(row):
+    layer, arguments, _ = shared(row)
+    inputs = next(iter(arguments.values()))
+    model = keras.Sequential([keras.Input(inputs.shape[1:], dtype=inputs.dtype.name), layer])
+    (outputs,) = arrays(model(inputs))
+    assert_close(outputs, layer(inputs))
+    assert model.output_shape == (None, *outputs.shape[1:])
+    assert model.compute_output_shape(inputs.shape) == outputs.shape
+
+
 def used_twice(layer, arguments: dict) -> tuple[keras.Model, list[np.ndarray]]:
     """Return a functional model that calls one layer on two sets of inputs, and arrays for it."""
     first = tensors_of(arguments)

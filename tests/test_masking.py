@@ -1,7 +1,9 @@
 """Masked tokens: their number, their selection, and their prediction."""
 
+import keras
 import numpy as np
 import pytest
+from fake_tokenizer import END, START
 
 import keras_attention as ka
 
@@ -39,7 +41,7 @@ def test_15_percent_are_targets_and_80_percent_of_them_are_masked(tokenizer):
         for ids, labels, weights, real in zip(
             rows["token_ids"], rows["labels"], rows["weights"], rows["padding_mask"], strict=True
         ):
-            special = np.isin(labels, [0, 2, 3]) | ~real
+            special = np.isin(labels, [START, END]) | ~real
             assert not weights[special].any()  # padding, start and end tokens are never targets
             np.testing.assert_array_equal(ids[weights == 0], labels[weights == 0])
             chosen = weights == 1
@@ -74,24 +76,20 @@ def test_without_packing_each_text_has_its_own_rows(tokenizer):
 def test_whole_word_masking_masks_every_token_of_a_word(tokenizer):
     m = model(tokenizer, next_sentence=False)
     rows = all_of(ka.data.masked_batches(TEXTS, m, rate=0.5, whole_words=True))
-    pieces = tokenizer.get_vocabulary()
+    is_marked = np.array([piece.startswith("\u2581") for piece in tokenizer.get_vocabulary()])
     for labels, weights, real in zip(rows["labels"], rows["weights"], rows["padding_mask"], strict=True):
-        words: list[list[float]] = []
-        for label, weight in zip(labels[real], weights[real], strict=True):
-            special = pieces[label] in ("<s>", "</s>")
-            if pieces[label].startswith("\u2581") or special or not words:
-                words.append([])
-            words[-1].append(weight)
-            if special:
-                words.append([])
-        assert all(len(set(word)) <= 1 for word in words)
+        is_special = np.isin(labels, [START, END])
+        begins_word = is_marked[labels] | is_special | np.roll(is_special, 1)
+        words = np.split(weights[real], np.flatnonzero(begins_word[real])[1:])
+        assert all(len({*word}) == 1 for word in words)
+        assert max(map(len, words)) > 1
 
 
 def test_half_of_the_next_sentences_are_random(tokenizer):
     m = model(tokenizer, max_length=61)
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=10_000, shuffle=False)
     inputs, labels, weights = batches[0]
-    is_random_next, end = labels["next_sentence"], 3  # as in BERT, 0 means that the second sentence follows the first
+    is_random_next = labels["next_sentence"]  # as in BERT, 0 means that the second sentence follows the first
     assert 0.2 < is_random_next.mean() < 0.8
     assert set(weights) == {"logits", "next_sentence"}
     lines = {line: (i, j) for i, text in enumerate(TEXTS) for j, line in enumerate(text.split("\n"))}
@@ -99,9 +97,8 @@ def test_half_of_the_next_sentences_are_random(tokenizer):
         labels["logits"], inputs["segment_ids"], inputs["padding_mask"], is_random_next, strict=True
     ):
         ids, segments = ids[real], segments[real]
-        assert ids[0] == 2
-        assert ids[-1] == end
-        assert segments[np.flatnonzero(ids == end)[0]] == 0
+        assert (ids[0], ids[-1]) == (START, END)
+        assert segments[np.flatnonzero(ids == END)[0]] == 0
         first, second = (ka.data.decode_ids(tokenizer, ids[segments == s]) for s in (0, 1))
         (i, j), other = lines[first], lines[second]
         assert (other != (i, j + 1)) == is_random
@@ -109,41 +106,12 @@ def test_half_of_the_next_sentences_are_random(tokenizer):
 
 @pytest.mark.usefixtures("untraced")
 def test_masked_model_learns_both_objectives(tokenizer):
-    import keras
-
     keras.utils.set_random_seed(3)
     m = model(tokenizer, max_length=61, dropout=0.0, attention_dropout=0.0)
     ka.training.compile_model(m, ka.training.TrainingPlan(learning_rate=0.01, warmup_steps=5, epochs=5), 3)
     history = m.fit(ka.data.masked_batches(TEXTS, m), epochs=5, verbose=0, shuffle=False).history
     assert history["logits_loss"][-1] < history["logits_loss"][0]
     assert "next_sentence_accuracy" in history
-
-
-def test_packed_rows_have_little_padding(tokenizer):
-    m = model(tokenizer, next_sentence=False)
-    rows = ka.data.masking.pack_texts(TEXTS, m.text_reader)
-    assert {len(row) for row in rows[:-1]} == {23}
-    assert all(row[0] == 2 for row in rows)
-    assert sum(i == 3 for row in rows for i in row) == len(TEXTS)
-
-
-def test_with_a_stride_each_token_has_weight_once_and_a_longer_context(tokenizer):
-    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
-    text = [" ".join(TEXTS)]
-    length = len(ka.data.tokenizers.encode_texts(tokenizer, text)[0]) + 1
-    for stride in (23, 7, 1):
-        rows = all_of(ka.data.language_batches(text, lm, shuffle=False, stride=stride))
-        assert sum(w.sum() for w in rows["weights"]) == length
-        contexts = [np.flatnonzero(w)[0] for w in rows["weights"] if w.any()]
-        assert sorted(contexts)[1:] == sorted([23 - stride] * (len(contexts) - 1)) or stride == 23
-    with pytest.raises(ValueError, match="stride"):
-        ka.data.language_batches(text, lm, stride=24)
-
-
-def test_packed_texts_share_windows(tokenizer):
-    lm = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **SIZES)
-    separate, packed = (len(ka.data.language_batches(["a", "b", "c"], lm, pack=pack).lengths) for pack in (False, True))
-    assert (separate, packed) == (3, 1)
 
 
 def test_an_invalid_masking_rate_is_an_error(tokenizer):
@@ -157,10 +125,11 @@ def test_next_sentence_prediction_needs_texts_of_two_lines(tokenizer):
 
 
 @pytest.mark.slow
-def test_every_kind_of_tokenizer_has_a_mask_token():
-    for kind, mask in (("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")):
-        own = ka.data.train_tokenizer(TEXTS, kind, 60)
-        m = ka.MaskedLM.from_preset("bert_base", tokenizer=own, **SIZES)
-        (filled,) = m.fill([f"the {mask} bread"])
-        assert len(filled.candidates) == 1, kind
-        assert mask not in filled.text or filled.candidates[0][0][0] == mask
+@pytest.mark.parametrize(
+    ("kind", "mask"), [("sentencepiece", "<mask>"), ("characters", "<mask>"), ("wordpiece", "[MASK]")]
+)
+def test_the_mask_token_of_each_kind_of_tokenizer_is_filled(kind, mask):
+    model = ka.MaskedLM.from_preset("bert_base", tokenizer=ka.data.train_tokenizer(TEXTS, kind, 60), **SIZES)
+    (filled,) = model.fill([f"the {mask} bread"])
+    assert len(filled.candidates) == 1
+    assert mask not in filled.text or filled.candidates[0][0][0] == mask

@@ -6,22 +6,14 @@ import weakref
 import keras
 import numpy as np
 import pytest
-from backends import array, random
+from backends import array, random, sigmoid
 
 from keras_attention.layers import (
     AdditiveAttention,
     CharacterEncoder,
     DotProductAttention,
-    ImageEncoder,
-    InputEmbedding,
-    MaskedLMHead,
-    OutputBias,
-    PositionEmbedding,
     RecurrentDecoder,
     RecurrentEncoder,
-    SelfAttention2D,
-    ShiftRegions,
-    SinusoidalPositions,
 )
 
 
@@ -77,10 +69,6 @@ def test_a_words_vector_joins_the_final_states_of_its_characters_in_both_directi
         both = ((characters, weights[:3]), (characters[::-1], weights[3:]))
         ends = [elman(x, *w)[-1] for x, w in both if length]
         np.testing.assert_allclose(vector, np.concatenate(ends) if ends else np.zeros(10), rtol=1e-5, atol=1e-5)
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
 
 
 def test_lstm_decoder_with_attention_and_input_feeding_by_hand():
@@ -261,30 +249,6 @@ def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
     explicit = array(encoder(array(embedded), initial_state=[state], mask=ids != 0))
     np.testing.assert_allclose(array(encoder(embedded, initial_state=[state])), explicit, rtol=1e-6, atol=1e-6)
     assert np.abs(explicit - array(encoder(embedded))).max() > 1e-3
-
-
-@pytest.mark.parametrize(
-    ("make", "shape"),
-    [
-        (lambda: RecurrentEncoder(14, 2), (5, 6)),
-        (lambda: CharacterEncoder(11, 3, 14, "gru"), (5, 7)),
-        (lambda: RecurrentDecoder(3, 17, cell="gru"), (5, 6)),
-        (lambda: InputEmbedding(SinusoidalPositions()), (5, 6)),
-        (lambda: PositionEmbedding(5), (5, 6)),
-        (lambda: MaskedLMHead(), (5, 6)),
-        (lambda: OutputBias(), (5, 6)),
-        (lambda: ImageEncoder("small_cnn", 12), (12, 12, 3)),
-        (lambda: SelfAttention2D(3), (2, 7, 6)),
-        (lambda: ShiftRegions(2, 7), (14, 6)),
-    ],
-)
-def test_a_layer_with_one_input_works_in_a_sequential_model(make, shape):
-    layer, inputs = make(), np.abs(random(2, *shape)).astype("float32")
-    model = keras.Sequential([keras.Input(shape), layer])
-    outputs = array(model(inputs))
-    np.testing.assert_allclose(outputs, array(layer(inputs)), rtol=1e-6, atol=1e-6)
-    assert model.output_shape == (None, *outputs.shape[1:])
-    assert model.compute_output_shape((2, *shape)) == outputs.shape
 
 
 @pytest.mark.parametrize(

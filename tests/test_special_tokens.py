@@ -13,7 +13,7 @@ from keras_attention.prediction.search_options import suppress_special
 TEXTS = ["we eat red bread", "they drink water <mask>", "we <s> drink"] * 3
 
 
-def in_graph(tokenizer):
+def graph_tokenizer(tokenizer):
     pytest.importorskip("tensorflow_text")
     from keras_attention.serving.graph_text import GraphTokenizer
 
@@ -113,7 +113,7 @@ def test_an_attended_word_replaces_an_unknown_one(kind, source, attended, pieces
         ids = np.array([[first, *others, 1, 0]])
         attended = [0] * (1 + len(others)) + attended[1:]
     positions, mask = np.array([[*attended, 0]]), ids > 0
-    for detokenizer in (Detokenizer(tokenizer), in_graph(tokenizer)):
+    for detokenizer in (Detokenizer(tokenizer), graph_tokenizer(tokenizer)):
         words = detokenizer.words_at([source], positions)
         (result,) = np.asarray(detokenizer.copy_words(ids, mask, words)).tolist()
         assert (result.decode() if isinstance(result, bytes) else result) == text

@@ -54,29 +54,34 @@ def test_a_table_without_a_header_is_said(write, caplog):
 
 SENTENCES = [f"a film of {n} hours" for n in range(12)]
 LABELS, STARS, NUMBERS = ["gut", "schlecht"] * 6, [*"135524311234"], [*map(str, range(12))]
-HEADERS = {  # a first row, the cells of the other rows -> whether the first row may be a header
-    "a label in German": (read_labelled, "Satz;Kategorie", SENTENCES, LABELS, True),
-    "stars": (read_labelled, "texto;valoración", SENTENCES, STARS, True),
-    "one label for each star": (read_labelled, "texte;note", SENTENCES, NUMBERS, True),
-    "Japanese and Chinese": (read_pairs, "私は学生です;我是学生", SENTENCES, SENTENCES, False),
-    "a known label": (read_labelled, "Satz;gut", SENTENCES, LABELS, False),
-    "a rare label": (read_labelled, "Satz;neutral", SENTENCES, [*LABELS[:11], "egal"], False),
-    "a rare number": (read_labelled, "Satz;6,5", SENTENCES, NUMBERS, False),
-    "a long text": (read_labelled, f"{'a fine film ' * 4};neutral", SENTENCES, LABELS, False),
-    "few rows": (read_labelled, "Satz;Kategorie", SENTENCES[:9], LABELS[:9], False),
-    "a short sentence": (read_pairs, "Hello!;Hallo!", SENTENCES, SENTENCES, False),
-    "words": (read_pairs, "bread;Brot", [*SENTENCES, "tea"], [*SENTENCES, "Tee"], False),
+# A first row, and the cells of the other rows.
+HEADERS = {
+    "a label in German": (read_labelled, "Satz;Kategorie", SENTENCES, LABELS),
+    "stars": (read_labelled, "texto;valoración", SENTENCES, STARS),
+    "one label for each star": (read_labelled, "texte;note", SENTENCES, NUMBERS),
+}  # fmt: skip
+EXAMPLES = {
+    "Japanese and Chinese": (read_pairs, "私は学生です;我是学生", SENTENCES, SENTENCES),
+    "a known label": (read_labelled, "Satz;gut", SENTENCES, LABELS),
+    "a rare label": (read_labelled, "Satz;neutral", SENTENCES, [*LABELS[:11], "egal"]),
+    "a rare number": (read_labelled, "Satz;6,5", SENTENCES, NUMBERS),
+    "a long text": (read_labelled, f"{'a fine film ' * 4};neutral", SENTENCES, LABELS),
+    "few rows": (read_labelled, "Satz;Kategorie", SENTENCES[:9], LABELS[:9]),
+    "a short sentence": (read_pairs, "Hello!;Hallo!", SENTENCES, SENTENCES),
+    "words": (read_pairs, "bread;Brot", [*SENTENCES, "tea"], [*SENTENCES, "Tee"]),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_header_with_unknown_names_is_not_an_example(write, name, recwarn):
-    read, first, *cells, is_header = HEADERS[name]
-    path = write("x.csv", "\n".join([first, *map(";".join, zip(*cells, strict=True))]))
-    if not is_header:
-        assert str(read(path)[0][0]) == first.split(";")[0]
-        assert not len(recwarn)
-        return
+@pytest.mark.parametrize(("read", "first", "one", "two"), EXAMPLES.values(), ids=EXAMPLES)
+def test_a_first_row_like_the_others_is_an_example(write, read, first, one, two, recwarn):
+    path = write("x.csv", "\n".join([first, *map(";".join, zip(one, two, strict=True))]))
+    assert str(read(path)[0][0]) == first.split(";")[0]
+    assert not len(recwarn)
+
+
+@pytest.mark.parametrize(("read", "first", "one", "two"), HEADERS.values(), ids=HEADERS)
+def test_a_header_with_unknown_names_is_not_an_example(write, read, first, one, two):
+    path = write("x.csv", "\n".join([first, *map(";".join, zip(one, two, strict=True))]))
     columns = dict(zip(("text", "label"), first.split(";"), strict=True))
     shown = ",".join(map("=".join, columns.items()))
     with pytest.raises(DataError, match=f"line 1: .* may be a header.* `columns` to {shown}; if .* to .*=1,.*=2"):

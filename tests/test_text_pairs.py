@@ -21,18 +21,23 @@ needs_tensorflow = pytest.mark.skipif(keras.backend.backend() != "tensorflow", r
 
 
 @pytest.mark.parametrize(
-    ("reader", "pair", "ids", "start"),
+    ("reader", "pair", "pieces", "start"),
     [
-        (TextReader.from_template(PLAIN, "start_end"), ("we eat", "bread"), [2, 4, 5, 3, 9, 3], 4),
-        (TextReader.from_template(PLAIN, "start_end", None, 2), ("we eat", "bread"), [2, 4, 5, 3, 3, 9, 3], 5),
-        (TextReader.from_template(XLNET, "end_start"), ("we eat", "bread"), [6, 7, 4, 11, 4, 3], 3),
-        (TextReader.from_template(PLAIN, "end"), ("we eat", "bread"), [4, 5, 3, 9, 3], 3),
-        (TextReader.from_template(PLAIN, "start_end"), ("we", ""), [2, 4, 3, 3], 3),
-        (TextReader.from_template(MARIAN, "start_end"), ("", "we"), [2, 0, 3, 0], 2),
+        (TextReader.from_template(PLAIN, "start_end"), ("we eat", "bread"), "<s> we eat </s> bread </s>", 4),
+        (
+            TextReader.from_template(PLAIN, "start_end", None, 2),
+            ("we eat", "bread"),
+            "<s> we eat </s> </s> bread </s>",
+            5,
+        ),
+        (TextReader.from_template(XLNET, "end_start"), ("we eat", "bread"), "we eat <sep> bread <sep> <cls>", 3),
+        (TextReader.from_template(PLAIN, "end"), ("we eat", "bread"), "we eat </s> bread </s>", 3),
+        (TextReader.from_template(PLAIN, "start_end"), ("we", ""), "<s> we </s> </s>", 3),
+        (TextReader.from_template(MARIAN, "start_end"), ("", "we"), "<pad> </s> we </s>", 2),
     ],
 )
-def test_ids_of_pairs_by_hand(reader, pair, ids, start):
-    assert reader.ids_and_pair_starts([pair, "we"])[0] == (ids, start)
+def test_pairs_by_hand(reader, pair, pieces, start):
+    assert reader.ids_and_pair_starts([pair, "we"])[0] == (reader.tokenizer.ids(pieces), start)
     assert reader.ids_and_pair_starts(["we"]) == [(reader.ids(["we"])[0], len(reader.ids(["we"])[0]))]
 
 
@@ -52,8 +57,8 @@ def test_ids_of_pairs_by_hand(reader, pair, ids, start):
 def test_a_long_pair_loses_tokens_of_its_longer_text(pair, limit, lengths):
     """The lengths are those of the strategy `longest_first` of transformers."""
     reader = TextReader.from_template(PLAIN, "start_end", limit + 3)
-    first, second = [4] * pair[0], [5] * pair[1]
-    expected = [2, *[4] * lengths[0], 3, *[5] * lengths[1], 3]
+    first, second = PLAIN.ids("we " * pair[0]), PLAIN.ids("eat " * pair[1])
+    expected = PLAIN.ids(f"<s> {'we ' * lengths[0]} </s> {'eat ' * lengths[1]} </s>")
     assert reader.join_pair(first, second) == (expected, lengths[0] + 2)
     if keras.backend.backend() == "tensorflow":
         tf = pytest.importorskip("tensorflow")

@@ -112,6 +112,8 @@ def evaluate(
 
 def _report(metrics: dict[str, Any]) -> Iterator[str]:
     """Yield one line for each metric, then the settings or signatures, which say how the metrics were computed."""
+    from keras_attention.data.lines import shortened  # imports Keras
+
     for name, template in _LINES.items():
         if name in metrics:
             yield template.format(metrics[name]) + _details(name, metrics)
@@ -120,8 +122,7 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
     for name, (count, bleu) in metrics.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := metrics.get("unreadable"):
-        names = ", ".join(unreadable[:3]) + ", ..." * (len(unreadable) > 3)
-        yield f"  images that cannot be read: {len(unreadable)} ({names})"
+        yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, most=3)})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
     for name in ("settings", "bleu_signature", "chrf_signature"):

@@ -78,7 +78,9 @@ def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
 
 def list_labels(task: type, examples: Sequence) -> None:
     """List the labels of examples with their counts; a task without labels has no list."""
+    from keras_attention.data.lines import counted, shortened  # imports Keras
+
     counts = task.data.label_counts(examples).most_common()
     if counts:
-        shown = ", ".join(f"{one_line(label)} ({count})" for label, count in counts[:_MAX_SHOWN])
-        say(f"{len(counts)} label{'s' * (len(counts) != 1)}: {shown}{', ...' * (len(counts) > _MAX_SHOWN)}")
+        shown = shortened((f"{one_line(label)} ({count})" for label, count in counts), _MAX_SHOWN)
+        say(f"{counted(len(counts), 'label')}: {shown}")

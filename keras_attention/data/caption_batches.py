@@ -16,7 +16,7 @@ from keras_attention.argument_checks import require_positive_integer
 from keras_attention.data.batches import LengthBatches, round_up
 from keras_attention.data.captions import CaptionedImage
 from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
-from keras_attention.data.lines import DataError, counted
+from keras_attention.data.lines import DataError, counted, shortened
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
@@ -124,8 +124,7 @@ def warn_unreadable(examples: Sequence[CaptionedImage], valid: np.ndarray) -> np
     bad = [example.name for example, is_valid in zip(examples, valid, strict=True) if not is_valid]
     if not bad:
         return valid
-    shown = ", ".join(bad[:10]) + ", ..." * (len(bad) > 10)
-    problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shown}"
+    problem = f"{len(bad)} of {counted(len(examples), 'image')} cannot be read: {shortened(bad)}"
     reason = image_problem(examples[int(np.argmin(valid))].image) or ""
     if len(bad) > MAX_UNREADABLE * len(examples):
         raise DataError(

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.data.columns import CAPTIONS, rename_columns
-from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
+from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines, shortened
 from keras_attention.data.tables import JSON_LINES, parse_json, read_json_lines, read_rows
 from keras_attention.storage import local_path
 
@@ -133,12 +133,7 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
 
 def _warn(path: PathLike, problem: str, names: Sequence[str]) -> None:
     if names:
-        warnings.warn(f"{path}: {problem}: {_shorten(names)}.")
-
-
-def _shorten(names: Sequence[str]) -> str:
-    names = list(dict.fromkeys(names))
-    return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        warnings.warn(f"{path}: {problem}: {shortened(names)}.")
 
 
 # Images in a directory
@@ -152,8 +147,8 @@ def _join_images(rows: list[tuple[str, str]], directory: pathlib.Path, path: Pat
     if 2 * len(missing) > len(rows):
         raise DataError(
             f"{path}: no image in {directory} for {len(missing)} of {counted(len(rows), 'caption')}: "
-            f"{_shorten(missing)}. Expected one for at least half of them, with names relative to that directory, "
-            f"which contains {_shorten(_relative(_all_images(index), directory))}."
+            f"{shortened(missing)}. Expected one for at least half of them, with names relative to that directory, "
+            f"which contains {shortened(_relative(_all_images(index), directory))}."
         )
     _warn(path, f"skipped {counted(len(missing), 'caption')} without an image in {directory}", missing)
     ambiguous = [f"{n} ({' or '.join(_relative(files, directory))})" for n, files in matches.items() if len(files) > 1]
@@ -187,7 +182,7 @@ def _index_images(directory: pathlib.Path) -> dict[str, list[pathlib.Path]]:
                 others.append(file.relative_to(directory).as_posix())
     problem = f"{counted(len(others), 'image')} in a format that is not supported; convert to JPEG"
     if not index:
-        unsupported = f"; {problem}: {_shorten(others)}" if others else ""
+        unsupported = f"; {problem}: {shortened(others)}" if others else ""
         raise DataError(
             f"{directory} contains no images; expected files that end in {', '.join(IMAGE_SUFFIXES)}{unsupported}."
         )

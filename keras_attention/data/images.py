@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from keras_attention.data.image_formats import ImageError, check_size, decode_bytes, is_webp, to_rgb
-from keras_attention.storage import local_path
+from keras_attention.data.lines import existing_file
 
 MAX_BYTES = 32 * 2**20
 
@@ -150,14 +150,7 @@ def encoded_image(image: ImageLike) -> bytes:
 
 
 def _read_file(image: str | pathlib.Path) -> bytes:
-    path = local_path(image)
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a directory; expected an image.")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no image {path}; expected the path of an image file, absolute or relative to "
-            f"{pathlib.Path.cwd()}."
-        )
+    path = existing_file(image, "an image")
     if path.stat().st_size > MAX_BYTES:
         raise ImageError(f"{path} has {path.stat().st_size} bytes; expected at most {MAX_BYTES}. Make it smaller.")
     return path.read_bytes()

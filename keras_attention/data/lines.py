@@ -70,13 +70,7 @@ def read_lines(path: PathLike) -> list[str]:
     """
     if str(path) == "-":
         return list(decode_lines(sys.stdin.buffer, "standard input"))
-    path = local_path(path)
-    if path.is_dir():
-        raise FileNotFoundError(f"{path} is a directory; expected a file.")
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no file {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."
-        )
+    path = existing_file(path)
     opened = _OPENERS.get(path.suffix, open)(path, "rb")
     try:
         with opened as file:
@@ -162,6 +156,37 @@ def counted(count: int, one: str, several: str | None = None) -> str:
         ('1 row has', '2,000 rows')
     """
     return f"{count:,} {one if count == 1 else several or one + 's'}"
+
+
+def shortened(names: Iterable[str], most: int = 10) -> str:
+    """Return the first names, with commas between, and ... if there are more; a name that occurs twice is one name.
+
+    Example:
+        >>> shortened(["a", "b", "a", "c"], most=2)
+        'a, b, ...'
+    """
+    names = list(dict.fromkeys(names))
+    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+
+
+def existing_file(path: PathLike, kind: str = "a file") -> pathlib.Path:
+    """Return the local path of a file.
+
+    Args:
+        path: the path.
+        kind: what is expected, such as `"an image"`.
+
+    Raises:
+        FileNotFoundError: it does not exist, or is a directory.
+    """
+    path = local_path(path)
+    if path.is_dir():
+        raise FileNotFoundError(f"{path} is a directory; expected {kind}.")
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no {kind.split()[-1]} {path}. Check the path; a relative one begins at {pathlib.Path.cwd()}."
+        )
+    return path
 
 
 def file_suffix(path: PathLike) -> str:

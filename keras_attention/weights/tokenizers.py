@@ -7,10 +7,10 @@ import json
 import pathlib
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens, special_tokens_of
+from keras_attention.data.special_tokens import set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
@@ -65,9 +65,21 @@ def read_word_piece(path: pathlib.Path) -> dict[str, Any]:
         vocabulary = content["model"]["vocab"]
     else:
         return {}
-    options = _normalizer_options(path, order_by_id(vocabulary))
-    ids, special = read_special_tokens(path, BERT_ROLES, vocabulary, "start_end", lowercase=options[0])
-    return {"tokenizer": word_piece(order_by_id(ids), *options, special)}
+    lowercase, strip_accents, split_on_cjk = _normalizer_options(path, order_by_id(vocabulary))
+    ids, special = read_special_tokens(path, BERT_ROLES, vocabulary, "start_end", lowercase)
+    pieces = order_by_id(ids)
+    import keras_hub
+
+    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
+        vocabulary=pieces,
+        lowercase=lowercase,
+        strip_accents=lowercase if strip_accents is None else strip_accents,
+        split_on_cjk=split_on_cjk,
+        oov_token=pieces[special.unknown],
+        special_tokens=[token.content for token in special.added_tokens],
+        special_tokens_in_strings=True,
+    )
+    return {"tokenizer": set_special_tokens(tokenizer, special)}
 
 
 def _normalizer_options(path: pathlib.Path, pieces: list[str]) -> tuple[bool, bool | None, bool]:
@@ -97,39 +109,6 @@ def _normalizer_options(path: pathlib.Path, pieces: list[str]) -> tuple[bool, bo
     return options
 
 
-def word_piece(
-    pieces: Iterable[str],
-    lowercase: bool,
-    strip_accents: bool | None = None,
-    split_on_cjk: bool = True,
-    special: SpecialTokens | None = None,
-) -> Any:
-    """Return a KerasHub tokenizer that splits texts as BERT does.
-
-    Args:
-        pieces: the pieces in the order of their ids.
-        lowercase: convert to lower case.
-        strip_accents: remove accents; None for the value of `lowercase`.
-        split_on_cjk: treat each Chinese character as a word.
-        special: the special tokens; None for those with the usual names.
-    """
-    import keras_hub
-
-    pieces = list(pieces)
-    usual = [role.piece for role in BERT_ROLES if role.piece in pieces]
-    added = usual if special is None else [token.content for token in special.added_tokens]
-    tokenizer = keras_hub.tokenizers.WordPieceTokenizer(
-        vocabulary=pieces,
-        lowercase=lowercase,
-        strip_accents=lowercase if strip_accents is None else strip_accents,
-        split_on_cjk=split_on_cjk,
-        oov_token="[UNK]" if special is None else pieces[special.unknown],
-        special_tokens=added,
-        special_tokens_in_strings=True,
-    )
-    return tokenizer if special is None else set_special_tokens(tokenizer, special)
-
-
 def read_byte_pair(path: pathlib.Path, roles: tuple[SpecialTokenRole, ...], template: str) -> dict[str, Any]:
     """Return {"tokenizer": ...} for GPT-2 or RoBERTa, or {} without tokenizer files.
 
@@ -156,7 +135,17 @@ def read_byte_pair(path: pathlib.Path, roles: tuple[SpecialTokenRole, ...], temp
     else:
         return {}
     ids, special = read_special_tokens(path, roles, vocabulary, template)
-    return {"tokenizer": byte_pair(order_by_id(ids), merges, bool(prefix_space), special)}
+    if not merges:
+        raise ValueError("There are no merges; expected pairs of pieces, one pair per line, in merges.txt.")
+    import keras_hub
+
+    tokenizer = keras_hub.tokenizers.BytePairTokenizer(
+        {piece: i for i, piece in enumerate(order_by_id(ids))},
+        merges,
+        add_prefix_space=bool(prefix_space),
+        unsplittable_tokens=[token.content for token in special.added_tokens],
+    )
+    return {"tokenizer": set_special_tokens(tokenizer, special)}
 
 
 def _prefix_space(content: Mapping[str, Any]) -> bool:
@@ -169,33 +158,6 @@ def _prefix_space(content: Mapping[str, Any]) -> bool:
             "expected no normalizer and ByteLevel, as in GPT-2. Pass tokenizer=None to load no tokenizer."
         )
     return splitting.get("add_prefix_space", False)
-
-
-def byte_pair(
-    pieces: Iterable[str], merges: Iterable[str], add_prefix_space: bool = False, special: SpecialTokens | None = None
-) -> Any:
-    """Return a KerasHub tokenizer that splits texts as GPT-2 and RoBERTa do.
-
-    Args:
-        pieces: the pieces in the order of their ids, with bytes as printable characters.
-        merges: pairs of pieces in the order of merging.
-        add_prefix_space: put a space before the first word.
-        special: the special tokens; None for those with the usual names.
-
-    Raises:
-        ValueError: there are no merges.
-    """
-    import keras_hub
-
-    vocabulary, merges = {piece: i for i, piece in enumerate(pieces)}, list(merges)
-    if not merges:
-        raise ValueError("There are no merges; expected pairs of pieces, one pair per line, in merges.txt.")
-    usual = [role.piece for role in (*GPT2_ROLES, *ROBERTA_ROLES) if role.piece in vocabulary]
-    added = list(dict.fromkeys(usual)) if special is None else [token.content for token in special.added_tokens]
-    tokenizer = keras_hub.tokenizers.BytePairTokenizer(
-        vocabulary, merges, add_prefix_space=add_prefix_space, unsplittable_tokens=added
-    )
-    return tokenizer if special is None else set_special_tokens(tokenizer, special)
 
 
 def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[SpecialTokenRole, ...]) -> None:
