@@ -49,12 +49,12 @@ def test_relative_encodings_have_a_row_for_each_distance(start):
         np.testing.assert_allclose(encodings[row], [*np.sin(angles), *np.cos(angles)], atol=1e-6)
 
 
-@pytest.mark.parametrize("tie_weights", [True, False])
-def test_the_logits_of_a_step_are_the_products_with_the_output_matrix(tie_weights):
-    embedding = keras.layers.ReversibleEmbedding(11, M, tie_weights=tie_weights)
+@pytest.mark.parametrize(("width", "tie_weights"), [(M, True), (M, False), (257, True), (257, False)])
+def test_the_logits_of_a_step_are_the_products_with_the_output_matrix(width, tie_weights):
+    embedding = keras.layers.ReversibleEmbedding(11, width, tie_weights=tie_weights)
     embedding.build()
     matrix = array(embedding.embeddings).T if tie_weights else array(embedding.reverse_embeddings)
-    x = random(B, 3, M)
+    x = random(B, 3, width)
     np.testing.assert_allclose(array(logits_of_step(embedding, x)), x @ matrix, rtol=1e-5, atol=1e-5)
 
 

@@ -18,7 +18,7 @@ from keras import ops
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import NOT_ALLOWED, scores_mask
-from keras_attention.layers.shapes import output_specs
+from keras_attention.layers.shapes import on_rows, output_specs
 
 
 def additive_logits(query, keys, vector):
@@ -249,6 +249,11 @@ class AdditiveAttention(OneHead, BaseLayer):
         self.key_projection.build(key_shape or value_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
 
+    def logits(self, query, projected_keys):
+        """Return the logits (B, Q, S) of queries (B, Q, any) and projected keys (B, S, D)."""
+        vector = ops.cast(self.vector, self.compute_dtype)  # not in `call`, Keras does not cast it
+        return additive_logits(on_rows(self.query_projection, query), projected_keys, vector)
+
     def call(
         self,
         query,
@@ -268,7 +273,7 @@ class AdditiveAttention(OneHead, BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
         if projected_keys is None:
             projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
-        logits = additive_logits(self.query_projection(query), projected_keys, self.vector)  # (B, Q, S)
+        logits = self.logits(query, projected_keys)
         if self.hard:
             context, scores = hard_attend(logits, value, mask, noise)
         else:
@@ -312,6 +317,8 @@ class DotProductAttention(OneHead, BaseLayer):
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025.
     """
 
+    hard = False  # there is no hard variant
+
     def __init__(self, units: int | None = None, scaled: bool = True, **kwargs) -> None:
         super().__init__(**kwargs)
         if units is not None:
@@ -331,6 +338,11 @@ class DotProductAttention(OneHead, BaseLayer):
                 "same width. Pass `units` to project them."
             )
 
+    def logits(self, query, projected_keys):
+        """Return the logits (B, Q, S) of queries (B, Q, any) and projected keys (B, S, D)."""
+        query = query if self.units is None else on_rows(self.query_projection, query)  # (B, Q, D)
+        return dot_logits(query, projected_keys, self.scaled)
+
     def call(
         self,
         query,
@@ -349,8 +361,7 @@ class DotProductAttention(OneHead, BaseLayer):
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
         if projected_keys is None:
             projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
-        query = query if self.units is None else self.query_projection(query)  # (B, Q, D)
-        context, scores = soft_attend(dot_logits(query, projected_keys, self.scaled), value, mask)
+        context, scores = soft_attend(self.logits(query, projected_keys), value, mask)
         return (context, scores) if return_attention_scores else context
 
 

@@ -12,6 +12,9 @@ Each variant has the same methods:
     project(inputs, step outputs)    outputs (B, K, F)
     step_output_dim(M)               the width of the step outputs
 
+With `for_decoding=True`, `run` attends with the operations of `decoding/step_attention.py`, which are faster for the
+small matrices of one step.
+
 With input feeding, `run` computes the outputs, because the next step reads them. The other variants leave the output
 projection to `project`, which applies it to all steps at once; this is faster. The carry has the states of the `cells`,
 a list of tensors (B, K, units), and with input feeding the `last_output` (B, K, F).
@@ -28,7 +31,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_attention.layers.decoding.step_attention import attend_step
 from keras_attention.layers.recurrent_cells import run_cells, top_output
+from keras_attention.layers.shapes import on_rows
 
 
 class DecoderStep(NamedTuple):
@@ -71,14 +76,14 @@ class PlainRecurrence:
         """Return the carry before the first step."""
         return {"cells": states}
 
-    def run(self, step: DecoderStep, memory: None, carry: dict):
+    def run(self, step: DecoderStep, memory: None, carry: dict, for_decoding: bool = False):
         """Run one step."""
         hidden, states = run_cells(self.cells, step.inputs, carry["cells"])  # h_t (B, K, units)
         return hidden, None, {"cells": states}
 
     def project(self, inputs, step_outputs):
         """Return tanh(W h_t)."""
-        return ops.tanh(self.output_projection(step_outputs))
+        return ops.tanh(on_rows(self.output_projection, step_outputs))
 
 
 class InputFeeding:
@@ -111,13 +116,14 @@ class InputFeeding:
         output_shape = ops.shape(states[0])[0], 1, self.output_projection.units
         return {"cells": states, "last_output": ops.zeros(output_shape, self.output_projection.compute_dtype)}
 
-    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
+    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict, for_decoding: bool = False):
         """Run one step."""
         feed = _keep_context(carry["last_output"], step.keep_mask)  # output_{t-1} (B, K, F)
         cell_inputs = ops.concatenate([step.inputs, feed], -1)  # (B, K, E + F)
         hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])  # h_t (B, K, units)
-        context, scores = _attend(self.attention, hidden, memory, step.noise)  # (B, K, M), (B, K, S)
-        output = ops.tanh(self.output_projection(ops.concatenate([hidden, context], -1)))  # output_t (B, K, F)
+        context, scores = _attend(self.attention, hidden, memory, step.noise, for_decoding)  # (B, K, M), (B, K, S)
+        output = ops.concatenate([hidden, context], -1)  # (B, K, units + M)
+        output = ops.tanh(on_rows(self.output_projection, output))  # output_t (B, K, F)
         return output, scores, {"cells": states, "last_output": output}
 
     def project(self, inputs, step_outputs):
@@ -162,19 +168,19 @@ class AttentionFirst:
         """Return the carry before the first step."""
         return {"cells": states}
 
-    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict):
+    def run(self, step: DecoderStep, memory: DecoderMemory, carry: dict, for_decoding: bool = False):
         """Run one step."""
         hidden = top_output(self.cells, carry["cells"])  # h_{t-1} (B, K, units)
         query = ops.concatenate([step.inputs, hidden], -1)  # (B, K, E + units)
-        context, scores = _attend(self.attention, query, memory, step.noise)  # (B, K, M), (B, K, S)
-        context = context * self.gate(hidden)  # context_t; the gate is (B, K, 1)
+        context, scores = _attend(self.attention, query, memory, step.noise, for_decoding)  # (B, K, M), (B, K, S)
+        context = context * on_rows(self.gate, hidden)  # context_t; the gate is (B, K, 1)
         cell_inputs = ops.concatenate([step.inputs, _keep_context(context, step.keep_mask)], -1)  # (B, K, E + M)
         hidden, states = run_cells(self.cells, cell_inputs, carry["cells"])  # h_t (B, K, units)
         return ops.concatenate([hidden, context], -1), scores, {"cells": states}
 
     def project(self, inputs, step_outputs):
         """Return tanh(W [x_t; h_t; context_t])."""
-        return ops.tanh(self.output_projection(ops.concatenate([inputs, step_outputs], -1)))
+        return ops.tanh(on_rows(self.output_projection, ops.concatenate([inputs, step_outputs], -1)))
 
 
 def _build_cells(cells: Sequence, input_dim: int) -> None:
@@ -190,8 +196,10 @@ def _build_attention(attention: keras.layers.Layer, query_dim: int, memory_shape
         attention.build((None, None, query_dim), memory_shape)
 
 
-def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise):
+def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise, for_decoding: bool):
     """Return the context (B, K, M) and the scores (B, K, S)."""
+    if for_decoding and not attention.hard:
+        return attend_step(attention.logits(query, memory.keys), memory.values, memory.mask)
     return attention(
         query,
         memory.values,

@@ -260,7 +260,9 @@ class RecurrentDecoder(BaseLayer):
             outputs (B, K, F), the new state, and scores (B, K, S) or None without attention.
         """
         memory = DecoderMemory(**state["constants"]) if self.has_memory else None
-        step_outputs, scores, carry = self.recurrence.run(DecoderStep(inputs), memory, state["carry"])
+        step_outputs, scores, carry = self.recurrence.run(
+            DecoderStep(inputs), memory, state["carry"], for_decoding=True
+        )
         return self.recurrence.project(inputs, step_outputs), {**state, "carry": carry}, scores
 
     def encoder_arguments(self, encoded, mask) -> dict:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+_NARROW = 256  # the largest width of a narrow model
+
 
 class MergedDense:
     """The concatenated outputs of `Dense` layers with the same input: f(x W + b), f the activation of the first layer.
@@ -97,8 +99,9 @@ def _join(parts: list):
 def logits_of_step(embedding, inputs):
     """Return the logits of one decoding step: `embedding(inputs, reverse=True)`, but faster.
 
-    On TensorFlow, tied logits are computed as (W x')', which reads the embedding matrix W (V, M) in its memory order.
-    For few vectors x, the product x W' takes several times as long.
+    On TensorFlow, tied logits of a wide model are computed as (W x')', which reads the embedding matrix W (V, M) in its
+    memory order; for 8 or 32 vectors x of width 512 or more, the product x W' takes twice as long. For a narrow model,
+    x W' takes two thirds of the time of (W x')'.
 
     Args:
         embedding: a `keras.layers.ReversibleEmbedding`.
@@ -114,8 +117,9 @@ def logits_of_step(embedding, inputs):
         (2, 3, 11)
     """
     x = ops.reshape(inputs, (-1, inputs.shape[-1]))
+    is_wide = keras.backend.backend() == "tensorflow" and embedding.tie_weights and embedding.output_dim > _NARROW
     plain = embedding.quantization_mode is None and inputs.dtype == embedding.variable_dtype
-    if "call" in vars(embedding) or not (keras.backend.backend() == "tensorflow" and plain and embedding.tie_weights):
+    if "call" in vars(embedding) or not (is_wide and plain):
         logits = embedding(x, reverse=True)  # `call` of the export's precision
     else:
         logits = ops.transpose(ops.matmul(embedding.embeddings, ops.transpose(x)))

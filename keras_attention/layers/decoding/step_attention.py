@@ -42,6 +42,27 @@ def cached_attention(query, caches, bias):
     return functools.reduce(ops.add, contexts), scores
 
 
+def attend_step(logits, values, mask):
+    """Return the attention of one step of a recurrent decoder; `soft_attend` for the small matrices of a step.
+
+    Args:
+        logits: (B, K, S), one query per beam.
+        values: (B, S, M).
+        mask: (B, S), True = may be attended to.
+
+    Returns:
+        context (B, K, M) in the dtype of `values`, and the scores (B, K, S) in float32.
+
+    Example:
+        >>> mask = keras.ops.array([[True, False]])
+        >>> context, scores = attend_step(keras.ops.zeros((1, 3, 2)), keras.ops.ones((1, 2, 7)), mask)
+        >>> tuple(context.shape), keras.ops.convert_to_numpy(scores)[0, 0].tolist()
+        ((1, 3, 7), [1.0, 0.0])
+    """
+    scores = masked_softmax(logits, ops.expand_dims(mask, 1), for_decoding=True)
+    return small_matmul(ops.cast(scores, values.dtype), values), scores
+
+
 def small_matmul(a, b, transpose_a: bool = False):
     """Return a b, or a' b, for the small matrices of a decoding step.
 
