@@ -52,7 +52,7 @@ def serving() -> list[str]:
     @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
-        searched = ka.generation.decode.SearchInputs(
+        search_inputs = ka.generation.decode.SearchInputs(
             start_ids=tf.zeros_like(limits) + special.start,
             limits=limits,
             seeds=limits,
@@ -60,7 +60,7 @@ def serving() -> list[str]:
             prefix_mask=tf.cast(nothing, tf.bool),
         )
         inputs = {"source_ids": ids, "source_mask": mask}
-        return ka.generation.decode.decode(model, inputs, strategy, searched, special.end)
+        return ka.generation.decode.decode(model, inputs, strategy, search_inputs, special.end)
 
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))

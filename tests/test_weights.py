@@ -23,7 +23,7 @@ from foreign import (
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
-from keras_attention.generation.decode import SearchInputs, decode, search_inputs
+from keras_attention.generation.decode import SearchInputs, decode, search_fields
 from keras_attention.prediction import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
@@ -226,7 +226,7 @@ def test_gpt2_generates_the_tokens_of_transformers(width, penalty, saved):
         )  # fmt: skip
     options = {"max_new_tokens": length, "suppress_tokens": (END,), "repetition_penalty": penalty}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    prefix = search_inputs(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
+    prefix = search_fields(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
     inputs = {"token_ids": prompt[:, :3], "padding_mask": MASK[:1, :3], "start_ids": prompt[:, 0], **prefix}
     tokens = best_tokens(converted, inputs, search, ("token_ids", "padding_mask"))
     assert tokens == [[int(i) for i in generated[0, 1:]]]
@@ -243,7 +243,7 @@ def test_marian_generates_the_tokens_of_transformers(width, saved):
         )  # fmt: skip
     options = {"max_new_tokens": 14, "suppress_tokens": (PAD,)}
     search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
-    prefix = search_inputs(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
+    prefix = search_fields(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
     inputs = {"source_ids": IDS, "source_mask": MASK, "start_ids": np.array([PAD, PAD]), **prefix}
     for tokens, target in zip(
         best_tokens(converted, inputs, search, ("source_ids", "source_mask")), generated, strict=True

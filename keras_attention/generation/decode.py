@@ -34,7 +34,7 @@ class SearchInputs(NamedTuple):
     )
 
 
-def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
+def search_fields(limits, seeds, prefix_ids, prefix_mask) -> dict:
     """Return `limits`, `seeds`, `prefix_ids` and `prefix_mask` of `SearchInputs`, padded from L to T.
 
     T is the largest limit. JAX compiles each shape, so on JAX T is rounded up to a multiple of 16.
@@ -50,7 +50,7 @@ def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
 
     Example:
         >>> prefix = np.array([[2, 3]])
-        >>> inputs = search_inputs(np.array([16]), np.array([7]), prefix, prefix > 0)
+        >>> inputs = search_fields(np.array([16]), np.array([7]), prefix, prefix > 0)
         >>> tuple(inputs["prefix_ids"].shape)
         (1, 16)
     """
@@ -67,7 +67,7 @@ def search_inputs(limits, seeds, prefix_ids, prefix_mask) -> dict:
     }
 
 
-def decode(model: Any, inputs: dict, strategy: Strategy, searched: SearchInputs, end_id: int) -> dict:
+def decode(model: Any, inputs: dict, strategy: Strategy, search_inputs: SearchInputs, end_id: int) -> dict:
     """Generate the N best texts of each input with a model and a strategy.
 
     Args:
@@ -78,7 +78,7 @@ def decode(model: Any, inputs: dict, strategy: Strategy, searched: SearchInputs,
         inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
             tokens in one pass. They are the start token and the prefix, without at least its last token.
         strategy: a `Strategy`, such as `Greedy()`.
-        searched: a `SearchInputs`.
+        search_inputs: a `SearchInputs`.
         end_id: the token that ends a text.
 
     Returns:
@@ -94,28 +94,29 @@ def decode(model: Any, inputs: dict, strategy: Strategy, searched: SearchInputs,
         ...     def step(self, tokens, state):
         ...         return 9 * keras.ops.one_hot(tokens + 1, 7), state, None
         >>> prefix = np.zeros((1, 0), "int32")
-        >>> inputs = search_inputs(np.array([11]), np.array([0]), prefix, prefix)
+        >>> inputs = search_fields(np.array([11]), np.array([0]), prefix, prefix)
         >>> results = decode(Counter(), {}, Greedy(), SearchInputs(start_ids=np.array([0]), **inputs), end_id=3)
         >>> keras.ops.convert_to_numpy(results["tokens"])[0, 0, :3].tolist()
         [1, 2, 3]
     """
-    prefix_ids = ops.cast(searched.prefix_ids, "int32")  # (B, T)
+    prefix_ids = ops.cast(search_inputs.prefix_ids, "int32")  # (B, T)
     steps = ops.shape(prefix_ids)[1]
-    prompt = ops.concatenate([ops.cast(ops.expand_dims(searched.start_ids, 1), "int32"), prefix_ids], 1)  # (B, 1 + T)
+    start_ids = ops.cast(search_inputs.start_ids, "int32")  # (B,)
+    prompt = ops.concatenate([ops.expand_dims(start_ids, 1), prefix_ids], axis=1)  # (B, 1 + T)
     state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
-    prefix = ops.where(searched.prefix_mask, prefix_ids, -1)
+    prefix = ops.where(search_inputs.prefix_mask, prefix_ids, -1)
     search = Search(
         model=model,
         strategy=strategy,
         constants=state["constants"],
-        start_ids=searched.start_ids,
+        start_ids=start_ids,
         end_id=end_id,
-        length_limits=ops.expand_dims(ops.minimum(ops.cast(searched.limits, "int32"), steps), 1),
+        length_limits=ops.expand_dims(ops.minimum(ops.cast(search_inputs.limits, "int32"), steps), 1),
         prefix=prefix,
         prefix_lengths=ops.sum(ops.cast(prefix >= 0, "int32"), axis=1, keepdims=True),
         positions=ops.arange(steps, dtype="int32"),
-        seeds=searched.seeds,
-        stop_table=searched.stop_table,
+        seeds=search_inputs.seeds,
+        stop_table=search_inputs.stop_table,
     )
     num_read = ops.zeros_like(search.prefix_lengths)
     if "token_ids" in inputs:

@@ -16,7 +16,7 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
-from keras_attention.generation.decode import best_hypotheses, search_inputs
+from keras_attention.generation.decode import best_hypotheses, search_fields
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
@@ -356,7 +356,7 @@ class Captioner(DecoderSteps, Task):
         max_length = self.config.max_length
         limits = limit_lengths(ops.zeros_like(inputs["seeds"]) + max_length, strategy, max_length)
         no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        search = search_inputs(limits, inputs["seeds"], no_prefix, no_prefix)
+        search = search_fields(limits, inputs["seeds"], no_prefix, no_prefix)
         return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:

@@ -145,13 +145,14 @@ class MaskedLM(Task):
         """
         inputs = dict(inputs)
         positions = inputs.pop("mask_positions")
-        is_mask = ops.expand_dims(positions >= 0, -1)
-        outputs, _ = encode_text(self, inputs)
-        outputs = ops.take_along_axis(outputs, ops.expand_dims(ops.maximum(positions, 0), -1), axis=1)
-        scores = probabilities(self._to_logits(outputs))
-        scores, tokens = ops.top_k(scores, min(candidates, scores.shape[-1]))
+        is_mask = ops.expand_dims(positions >= 0, -1)  # (B, G, 1)
+        outputs, _ = encode_text(self, inputs)  # (B, S, M)
+        outputs = ops.take_along_axis(outputs, ops.expand_dims(ops.maximum(positions, 0), -1), axis=1)  # (B, G, M)
+        scores = probabilities(self._to_logits(outputs))  # (B, G, V)
+        scores, tokens = ops.top_k(scores, min(candidates, scores.shape[-1]))  # (B, G, J) each
         ids = inputs["token_ids"]
-        at_masks = ops.equal(ops.expand_dims(ops.arange(ops.shape(ids)[1]), 1), ops.expand_dims(positions, 1))
+        text_positions = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 1)  # (S, 1)
+        at_masks = ops.equal(text_positions, ops.expand_dims(positions, 1))  # (B, S, G)
         best = ops.sum(ops.where(at_masks, ops.expand_dims(tokens[:, :, 0], 1), 0), axis=-1)  # (B, S)
         return {
             "candidates": tokens,

@@ -120,18 +120,18 @@ class TextClassifier(Task):
     def _pool_states(self, inputs: dict, return_attention_scores: bool = False):
         """Return the pooled vector of a recurrent encoder, and its attention scores (B, S) or None."""
         mask = inputs["padding_mask"]
-        memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)
+        memory, state, *_ = self.encoder(self.embedding(inputs["token_ids"]), mask=mask)  # (B, S, M), (B, M)
         if self.attention is None:
             return state, None
-        query = ops.expand_dims(state, 1)
+        query = ops.expand_dims(state, 1)  # (B, 1, M)
         context, scores = self.attention(query, memory, value_mask=mask, return_attention_scores=True)
-        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(scores, 1)
+        return ops.concatenate([state, ops.squeeze(context, 1)], -1), ops.squeeze(scores, 1)  # (B, 2 M), (B, S)
 
     def _pool(self, inputs: dict, return_attention_scores: bool = False):
         """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
-        outputs, scores = encode_text(self, inputs, return_attention_scores)
-        pooled = self.pool_sequence(outputs, mask)
+        outputs, scores = encode_text(self, inputs, return_attention_scores)  # (B, S, M), (B, H, S, S) of each block
+        pooled = self.pool_sequence(outputs, mask)  # (B, M)
         pooled = pooled if self.pooler is None else self.pooler(pooled)
         return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
 

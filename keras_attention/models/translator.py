@@ -13,7 +13,7 @@ from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Strategy
-from keras_attention.generation.decode import best_hypotheses, search_inputs
+from keras_attention.generation.decode import best_hypotheses, search_fields
 from keras_attention.layers import OutputBias
 from keras_attention.models.network.config_checks import known_vocabulary, with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
@@ -209,7 +209,7 @@ class Translator(DecoderSteps, Task):
         prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
         limits = self._length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
-        search = search_inputs(limits, inputs["seeds"], prefix_ids, prefix_mask)
+        search = search_fields(limits, inputs["seeds"], prefix_ids, prefix_mask)
         stop = stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
         return {**inputs, **search, **stop}
 

@@ -28,9 +28,10 @@ from keras_attention.prediction.text_encoding import encode_text, mean_sequence
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
     """Return `embedding` (B, M), the mean of `token_embeddings` (B, S, M) over the real tokens."""
-    outputs, _ = encode_text(model, inputs)
-    mask = inputs["padding_mask"]
-    mean, mask = mean_sequence(outputs, mask), ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
+    outputs, _ = encode_text(model, inputs)  # (B, S, M)
+    mask = inputs["padding_mask"]  # (B, S)
+    mean = mean_sequence(outputs, mask)  # (B, M)
+    mask = ops.expand_dims(ops.cast(mask, outputs.dtype), -1)  # (B, S, 1)
     return {"embedding": ops.cast(mean, "float32"), "token_embeddings": ops.cast(outputs * mask, "float32")}
 
 
@@ -46,8 +47,9 @@ def score_tensors(model: Any, inputs: dict) -> dict:
         model: returns logits (B, T, V).
         inputs: dict of `inputs`, those of the model; `labels` (B, T) int; and `mask` (B, T) bool, True for real labels.
     """
-    logits = ops.cast(model(inputs["inputs"]), "float32")
-    chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(inputs["labels"], -1), axis=-1), -1)
+    logits = ops.cast(model(inputs["inputs"]), "float32")  # (B, T, V)
+    chosen = ops.take_along_axis(logits, ops.expand_dims(inputs["labels"], -1), axis=-1)  # (B, T, 1)
+    chosen = ops.squeeze(chosen, -1)
     scores = ops.where(inputs["mask"], chosen - ops.logsumexp(logits, axis=-1), 0.0)
     return {"score": ops.sum(scores, axis=-1), "token_scores": scores}
 

@@ -87,8 +87,8 @@ def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> 
         the results of `decode`.
     """
     special = special_tokens_of(tokenizer)
-    searched = {name: inputs[name] for name in SearchInputs._fields if name in inputs}
-    searched.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
-    encoder_inputs = {name: value for name, value in inputs.items() if name not in searched}
+    fields = {name: inputs[name] for name in SearchInputs._fields if name in inputs}
+    fields.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
+    encoder_inputs = {name: value for name, value in inputs.items() if name not in fields}
     strategy = suppress_special(strategy, tokenizer)
-    return decode(model, encoder_inputs, strategy, SearchInputs(**searched), special.end)
+    return decode(model, encoder_inputs, strategy, SearchInputs(**fields), special.end)

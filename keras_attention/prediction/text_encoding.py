@@ -19,7 +19,7 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
     """
     embedded, mask = model.embedding(inputs["token_ids"]), inputs["padding_mask"]
     if "character_ids" in inputs:
-        words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])
+        words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])  # (B, S, any)
         embedded = ops.concatenate([embedded, words], axis=-1)
     stack = model.stacks[0]
     if not stack.blocks:
@@ -32,7 +32,7 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
 
 def mean_sequence(values, mask):
     """Return (B, M), the mean of `values` (B, S, M) over the real tokens."""
-    mask = ops.expand_dims(ops.cast(mask, values.dtype), -1)
+    mask = ops.expand_dims(ops.cast(mask, values.dtype), -1)  # (B, S, 1)
     return ops.sum(values * mask, axis=1) / ops.maximum(ops.sum(mask, axis=1), 1)
 
 
@@ -46,6 +46,6 @@ def pool_sequence(config: TransformerConfig, values, mask):
     if config.template == "start_end":
         return values[:, 0]
     mask = ops.cast(mask, values.dtype)
-    following = ops.concatenate([mask[:, 1:], ops.zeros_like(mask[:, :1])], axis=1)
+    following = ops.concatenate([mask[:, 1:], ops.zeros_like(mask[:, :1])], axis=1)  # (B, S), 1 before a real token
     last = ops.expand_dims(mask * (1.0 - following), 1)  # (B, 1, S), one-hot
     return ops.squeeze(ops.matmul(last, values), 1)
