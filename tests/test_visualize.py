@@ -170,6 +170,14 @@ def test_captions_are_written_to_tensorboard(tmp_path):
     assert [(event.step, event.summary.value[0].tag) for event in events] == [(3, "caption/0"), (3, "caption/3")]
 
 
+def test_without_tensorboard_the_error_says_how_to_install_it(monkeypatch, tmp_path):
+    from keras_attention.cli import training_run
+
+    monkeypatch.setattr(training_run.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'keras-attention-models\[tensorboard\]'"):
+        training_run._tensorboard(None, [], tmp_path)
+
+
 def alignment(source, target):
     """Return a translation with even attention."""
     sources, targets = ([f"{U}{word}" for word in text.split()] for text in (source, target))
