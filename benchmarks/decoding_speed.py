@@ -17,7 +17,7 @@ one thread per core. In each round, the engines run one after the other; the tab
 `KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`, `cnn` and `flickr8k`.
 
 The engines do the same work: in float32, 8 of 8 translations by `rnn` and by `translator_tiny`, and 32 of 32 captions,
-were equal to those of the other engine (compared once).
+were equal to those of the other engine, and 32 of 32 translations of transformers (compared once).
 """
 
 from __future__ import annotations
