@@ -107,10 +107,11 @@ def make_translator(folder: pathlib.Path) -> None:
     (folder / "vocabulary.json").write_text(json.dumps(tokenizer.get_vocabulary()))
     for precision in PRECISIONS:
         export(model, folder / precision, beam_search(), precision)
-    if NAME == "rnn":
+    if NAME != "translator":
         import torch_networks
 
-        write_network(torch_networks.copy_translator(model), tokenizer, beam_search(), folder)
+        copy = torch_networks.copy_translator if NAME == "rnn" else torch_networks.copy_transformer
+        write_network(copy(model), tokenizer, beam_search(), folder)
 
 
 def named_weights(model) -> dict:

@@ -4,7 +4,7 @@
     python benchmarks/decoding_speed.py gpt2               # GPT-2 124M, greedy, prompt of 16 tokens, 64 new tokens
     python benchmarks/decoding_speed.py gpt2_long          # the same with 496 new tokens
     python benchmarks/decoding_speed.py translator         # Transformer-base, 4 beams, source of 20 tokens, 32 steps
-    python benchmarks/decoding_speed.py translator_tiny    # transformer_tiny, 5 beams
+    python benchmarks/decoding_speed.py translator_tiny    # transformer_tiny, 5 beams, also against transformers
     python benchmarks/decoding_speed.py rnn                # rnn_attention, 5 beams, against the same network in PyTorch
     python benchmarks/decoding_speed.py captioner          # show_attend_and_tell, 3 beams, against PyTorch
     python benchmarks/decoding_speed.py step_overhead      # a language model with 2 blocks of width 24, a step of it
@@ -17,7 +17,7 @@ one thread per core. In each round, the engines run one after the other; the tab
 `KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`, `cnn` and `flickr8k`.
 
 The engines do the same work: in float32, 8 of 8 translations by `rnn` and by `translator_tiny`, and 32 of 32 captions,
-were equal to those of the other engine (compared once).
+were equal to those of the other engine, and 32 of 32 translations of transformers (compared once).
 """
 
 from __future__ import annotations
@@ -250,12 +250,41 @@ def load_network(folder: pathlib.Path) -> tuple:
     return torch_networks.torch.load(folder / "network.pt", weights_only=False)
 
 
+def source_ids(folder: pathlib.Path):
+    """Return the sources as a tensor of PyTorch."""
+    import torch
+
+    vocabulary = {piece: i for i, piece in enumerate(json.loads((folder / "vocabulary.json").read_text()))}
+    return torch.tensor([[vocabulary[piece] for piece in (*row, "[END]")] for row in sources(folder)])
+
+
+def translator_torch(folder: pathlib.Path) -> Callable[[int], object]:
+    import torch
+    import transformers
+
+    (network, search), ids = load_network(folder), source_ids(folder)
+    options = transformers.GenerationConfig(
+        num_beams=search.num_beams,
+        length_penalty=search.length_penalty,
+        min_new_tokens=search.min_new_tokens,
+        max_new_tokens=search.max_new_tokens,
+        suppress_tokens=list(search.suppress_tokens),
+        decoder_start_token_id=search.start,
+        eos_token_id=search.end,
+        pad_token_id=0,
+    )
+
+    def run(batch: int) -> object:
+        with torch.inference_mode():
+            return network.generate(ids[:batch], attention_mask=torch.ones_like(ids[:batch]), generation_config=options)
+
+    return run
+
+
 def rnn_torch(folder: pathlib.Path) -> Callable[[int], object]:
     import torch
 
-    network, search = load_network(folder)
-    vocabulary = {piece: i for i, piece in enumerate(json.loads((folder / "vocabulary.json").read_text()))}
-    ids = torch.tensor([[vocabulary[piece] for piece in (*row, "[END]")] for row in sources(folder)])
+    (network, search), ids = load_network(folder), source_ids(folder)
     return lambda batch: network.generate(search, ids[:batch], torch.ones_like(ids[:batch]).bool())
 
 
@@ -296,7 +325,7 @@ ENGINES = {
     "gpt2_long": [f"gpt2_{name}" for name in (*_OURS, *_CT2)],
     "memory": [f"memory_{precision}" for precision in PRECISIONS],
     "translator": [f"translator_{name}" for name in (*_OURS, *_CT2)],
-    "translator_tiny": [f"translator_{name}" for name in (*_OURS, *_CT2)],
+    "translator_tiny": [f"translator_{name}" for name in (*_OURS, *_CT2, "torch")],
     "rnn": [*(f"translator_{name}" for name in _OURS), "rnn_torch"],
     "captioner": ["captioner_ours", "captioner_torch"],
     "step_overhead": ["step_64", "step_256"],

@@ -2,7 +2,7 @@
 
     rnn_attention         RecurrentTranslator     copy_translator copies the weights of a model of ours
     show_attend_and_tell  RecurrentCaptioner      copy_captioner; only with a MobileNet, batch normalization folded
-    transformer_tiny      TransformerTranslator
+    transformer_tiny      TransformerTranslator; in decoding MarianMTModel of transformers, see copy_transformer
 
 The networks have the sizes and the numbers of parameters of ours, except for biases.
 """
@@ -231,6 +231,55 @@ def copy_captioner(model) -> RecurrentCaptioner:
     _copy_dense(model.decoder.gate, network.gate)
     _copy_decoder(model.decoder, network)
     return network
+
+
+def copy_transformer(model):
+    """Return the network of a `Translator` with the config of `transformer_tiny`, as a model of transformers."""
+    import transformers
+
+    config = model.config
+    sides = {"layers": config.num_layers, "attention_heads": config.num_heads, "ffn_dim": config.intermediate_dim}
+    sizes = {f"{side}_{name}": size for side in ("encoder", "decoder") for name, size in sides.items()}
+    network = transformers.MarianMTModel(
+        transformers.MarianConfig(
+            vocab_size=config.target_vocabulary_size,
+            d_model=config.width,
+            activation_function=config.activation,
+            max_position_embeddings=config.max_length,
+            pad_token_id=0,
+            eos_token_id=0,
+            decoder_start_token_id=0,
+            scale_embedding=True,
+            share_encoder_decoder_embeddings=True,
+            tie_word_embeddings=True,
+            forced_eos_token_id=None,
+            **sizes,
+        )
+    ).eval()
+    network.model.shared.weight.data = _parameter(model.embeddings[-1].embeddings).data
+    for ours, other in ((model.encoder, network.model.encoder), (model.decoder, network.model.decoder)):
+        for block, layer in zip(ours.blocks, other.layers, strict=True):
+            _copy_block(block, layer)
+    return network
+
+
+def _copy_block(block, layer: nn.Module) -> None:
+    """Copy a block of a Transformer; Marian's projections have biases."""
+    pairs = [(block.hidden, layer.fc1), (block.output_projection, layer.fc2)]
+    norms = [(block.attention_norm, layer.self_attn_layer_norm), (block.feed_forward_norm, layer.final_layer_norm)]
+    attentions = [(block.attention, layer.self_attn)]
+    if block.cross_attention is not None:
+        attentions.append((block.cross_attention, layer.encoder_attn))
+        norms.append((block.cross_norm, layer.encoder_attn_layer_norm))
+    for ours, other in attentions:
+        pairs += [(ours.query_projection, other.q_proj), (ours.key_projection, other.k_proj)]
+        pairs += [(ours.value_projection, other.v_proj), (ours.output_projection, other.out_proj)]
+    for ours, other in pairs:
+        other.bias.data.zero_()
+        _copy_dense(ours, other)
+    for ours, other in norms:
+        gamma, beta = ours.get_weights()
+        other.weight, other.bias, other.eps = _parameter(gamma), _parameter(beta), ours.epsilon
 
 
 def _copy_decoder(decoder, network: RecurrentNetwork) -> None:

@@ -19,7 +19,7 @@ import contextlib
 import contextvars
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -30,6 +30,7 @@ from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.layers.decoding.merged_dense import MergedDense
+from keras_attention.serving.folding import folded_convolutions
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
@@ -195,7 +196,7 @@ class _Matrices:
 
     def variables(self) -> list[tf.Variable]:
         """Return the variables of all matrices."""
-        return [x for matrix in self.made.values() for x in vars(matrix).values() if x is not None]
+        return _variables(self.made.values())
 
 
 def _biases(layers: Sequence[keras.layers.Dense]) -> np.ndarray | None:
@@ -217,14 +218,15 @@ def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
 def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], list[tf.Variable]]]:
     """Compute the products of a model in this precision while its functions are traced.
 
-    The methods of its layers are replaced; in other threads, they compute as before.
+    The methods of its layers are replaced; in other threads, they compute as before. In every precision, the
+    convolutions of an image encoder contain the batch normalization after them; see `folding.py`.
 
     Args:
         model: the model; afterwards it is as before.
         precision: one of `PRECISIONS`.
 
     Yields:
-        a function that returns the variables that replace weights of the model; none for float32.
+        a function that returns the variables that replace weights of the model.
 
     Raises:
         ValueError: the precision is unknown, or the model is quantized, and not to int8.
@@ -236,18 +238,35 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], li
     layers = [] if precision == "float32" else [layer for layer in all_layers(model) if _is_large(layer)]
     _check_quantization(layers)
     matrices = _Matrices(Int8Matrix if precision == "int8" else BFloat16Matrix)
+    encoder = getattr(model, "image_encoder", None)
+    folded = {} if encoder is None else folded_convolutions(encoder.network)
     with _lock:
         token = _is_tracing.set(True)
+        for layer, function in folded.items():
+            layer.call = functools.partial(_call_folded, function, layer.call)
         for layer in layers:
             for name in ("call", "quantized_call"):
                 setattr(layer, name, functools.partial(_call, matrices, layer, getattr(layer, name)))
             layer.make_merged_dense = functools.partial(_side_by_side, matrices)
         try:
-            yield matrices.variables
+            yield lambda: [*matrices.variables(), *_variables(folded.values())]
         finally:
             _is_tracing.reset(token)
+            for layer in folded:
+                del layer.call
             for layer in layers:
                 del layer.call, layer.quantized_call, layer.make_merged_dense
+
+
+def _variables(functions: Iterable) -> list[tf.Variable]:
+    """Return the variables that are attributes of objects."""
+    attributes = [x for function in functions for x in vars(function).values()]
+    return [x for x in attributes if isinstance(x, tf.Variable)]
+
+
+def _call_folded(function: Callable, original: Callable, inputs: tf.Tensor, **options: Any) -> tf.Tensor:
+    """Compute a layer with folded weights; in other threads, call `original`."""
+    return function(inputs) if _is_tracing.get() else original(inputs, **options)
 
 
 def _is_large(layer: keras.layers.Layer) -> bool:
