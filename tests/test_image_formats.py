@@ -85,7 +85,7 @@ def test_an_invalid_image_is_an_error(name):
         ("png two headers", "is a PNG with an unknown chunk b'IHDR'; expected standard chunks"),
         ("gif huge frame", "first frame has 65000 x 65000 pixels at 0, 0; expected the full size"),
         ("gif no frame", "is a GIF with the block 59; expected an extension or a frame"),
-        ("gif no colours", "is a GIF with a colour beyond its palette; expected one of 0"),
+        ("gif no colours", "is a GIF with a colour beyond its palette; expected less than 0"),
         ("bmp old header", "is an unsupported BMP; expected 24 or 32 bits, uncompressed"),
     ],
 )

@@ -242,7 +242,7 @@ def _read_gif(data: bytes) -> tuple[np.ndarray, int]:
     indices = np.asarray(Image.frombytes("L", (width, height), data[begin + 1 : end], "gif", data[begin], local & 0x40))
     transparent = indices == (data[control + 6] if control and data[control + 3] & 1 else -1)
     if np.any((indices >= len(palette) // 3) & ~transparent):
-        raise ImageError(f"is a GIF with a colour beyond its palette; expected at most colour {len(palette) // 3 - 1}")
+        raise ImageError(f"is a GIF with a colour beyond its palette; expected less than {len(palette) // 3}")
     return np.where(transparent[..., None], np.uint8(0), _apply_palette(indices, palette)), 1
 
 
