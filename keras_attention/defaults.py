@@ -79,9 +79,9 @@ def _subwords(words: int, distinct_characters: int) -> int:
     return max(int(round(size, -2)), 2 * distinct_characters + 100)
 
 
-def _dropout(words: int) -> float:
-    """Return 0.5 for 20,000 words of the target texts or captions, 0.3 for 320,000, and at least 0.1."""
-    return round(_clip(0.1, 0.3 + 0.17 * (5.5 - math.log10(words)), 0.5), 2)
+def _dropout(words: int, decrease: float) -> float:
+    """Return 0.5 for 20,000 words of the target texts or captions, and `decrease` less for ten times as many."""
+    return round(_clip(0.1, 0.5 - decrease * math.log10(words / 20_000), 0.5), 2)
 
 
 def _translator(size: DataSize, config: Config) -> Rule:
@@ -91,19 +91,19 @@ def _translator(size: DataSize, config: Config) -> Rule:
 
     | pairs  | words   | units | dropout | learning rate | updates | tokens in a batch |
     |--------|---------|-------|---------|---------------|---------|-------------------|
-    |  2,000 |  23,000 |   192 |    0.49 |         0.003 |     900 |             1,060 |
-    |  8,000 |  92,000 |   256 |    0.39 |         0.002 |   1,210 |             2,120 |
-    | 29,000 | 340,000 |   384 |    0.29 |         0.001 |   2,330 |             4,080 |
+    |  2,000 |  23,000 |   192 |    0.49 |        0.0030 |   1,520 |               530 |
+    |  8,000 |  92,000 |   256 |    0.44 |        0.0021 |   3,030 |             1,060 |
+    | 29,000 | 340,000 |   384 |    0.40 |        0.0015 |   5,830 |             2,040 |
     """
     words = max(size.words // 2, 1)  # words of one language
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
-    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout(words)
+    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout(words, 0.085)
     return Rule(
         vocabulary_size=_subwords(words, size.distinct_characters),
         network={"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
-        max_tokens=round(_clip(256, 7 * root, 4096)),
-        updates=round(max(900, 4 * root, words / 400)),
-        learning_rate=_clip(1e-3, 0.6 / root, min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
+        max_tokens=round(_clip(256, (3.5 if is_recurrent else 7) * root, 4096)),
+        updates=round(max(900, 10 * root, words / 400)),
+        learning_rate=_clip(1e-3, 0.036 / math.sqrt(root), min(3e-3, 0.576 / config.units)) if is_recurrent else 1e-3,
     )
 
 
@@ -123,7 +123,7 @@ def _captioner(size: DataSize, config: Config) -> Rule:
     units = 64 * round(_clip(2, words**0.25 / 2.55, 8))
     return Rule(
         vocabulary_size=_subwords(words, size.distinct_characters),
-        network={"dropout": _dropout(words)}
+        network={"dropout": _dropout(words, 0.17)}
         | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_clip(256, 5 * root, 4096)),
         updates=round(max(500, 4 * root, words / 400)),
