@@ -186,7 +186,7 @@ def test_a_warmup_request_that_a_server_cannot_read_is_an_error(translator, tmp_
 
 
 def test_an_export_rejects_the_prediction_methods_of_other_tasks(served):
-    with pytest.raises(TypeError, match="is a Translator, which cannot classify. Call `translate`"):
+    with pytest.raises(TypeError, match=r"is a Translator, which cannot classify\. Call `translate`"):
         served.classify(["we eat"])
 
 
