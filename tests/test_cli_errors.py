@@ -109,7 +109,7 @@ MISTAKES = [
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
     (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
     (["translate", "{model}", "we eat bread"],
-     "There is no file we eat bread. For this text: echo 'we eat bread' | keras-attention translate "),
+     "There is no file we eat bread. Write a text to standard input: echo 'we eat bread' | keras-attention translate"),
     (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
     (["translate", "{served}", "--num-beams", "3"], "cannot be changed, because an export"),
     (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),

@@ -76,7 +76,7 @@ def test_outputs_depend_only_on_distances():
 def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(random(B, S, M), segment_ids=np.zeros((B, S), "int32"))
-    with pytest.raises(ValueError, match="even width"):
+    with pytest.raises(ValueError, match="`width` is 3; expected an even number"):
         RelativeAttention(1, 3)(random(B, S, 3))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())

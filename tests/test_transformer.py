@@ -279,7 +279,7 @@ def test_float16_works_without_a_float16_kernel_in_the_backend():
 def test_a_sequence_longer_than_the_positions_is_an_error():
     with pytest.raises(ValueError, match="there are positions for 5"):
         PositionEmbedding(5)(numbers(1, 17, 4))
-    with pytest.raises(ValueError, match="even width"):
+    with pytest.raises(ValueError, match="`width` is 5; expected an even number"):
         SinusoidalPositions()(numbers(1, 3, 5))
 
 
