@@ -112,7 +112,7 @@ def image_problem(image: ImageLike) -> str | None:
 
     Example:
         >>> image_problem(b"")
-        'The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it to one of these.'
+        'The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it with an image program, or leave it out.'
     """
     try:
         decode_image(image, 1)
