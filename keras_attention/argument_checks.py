@@ -71,6 +71,17 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def require_even(name: str, value: int, otherwise: str) -> None:
+    """Raise ValueError unless the value is even; `otherwise` says which other argument or layer to use.
+
+    Example:
+        >>> require_even("width", 7, "`PositionEmbedding`")
+        Traceback (most recent call last):
+        ValueError: `width` is 7; expected an even number, or `PositionEmbedding`.
+    """
+    require(value % 2 == 0, name, value, f"an even number, or {otherwise}")
+
+
 def require_less_than_one(name: str, value: float) -> None:
     """Raise ValueError unless the value is a number in [0, 1)."""
     require(0 <= value < 1, name, value, "a number in [0, 1)")

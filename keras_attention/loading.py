@@ -28,7 +28,10 @@ def load(path: str | pathlib.Path) -> Any:
         ValueError: the path is a URL or none of the three, or the file is damaged.
 
     Example:
-        >>> ka.load("translator.keras").translate(["we are eating bread"])  # doctest: +SKIP
+        >>> model = ka.TextClassifier.from_examples([("we eat", "yes"), ("they drink", "no")], units=12)
+        >>> model.save("classifier.keras")
+        >>> ka.load("classifier.keras").labels
+        ('no', 'yes')
     """
     path = local_path(path)
     if not path.exists():

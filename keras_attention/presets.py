@@ -24,7 +24,7 @@ class Preset:
         task: the name of the task class, such as `"Translator"`.
         config: the config of the network.
         paper: the URL of the paper.
-        vocabulary_size: the vocabulary size for which the parameters are counted: that of the paper, or an example for
+        vocabulary_size: the vocabulary size that `parameters` assumes: that of the paper, or an example for
             recurrent networks and captioners, whose vocabulary follows from the data.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
             pre-training head but with the pooler (if any). A classifier or tagger has two labels; a

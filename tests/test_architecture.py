@@ -223,6 +223,39 @@ def test_lists_of_expected_values_are_written_by_argument_checks():
     assert [name.split(":")[0] for name in wrong] == ["argument_checks.py"], wrong
 
 
+IMPERATIVES = (
+    "Add|Call|Change|Check|Choose|Convert|Copy|Correct|Create|Download|Evaluate|Export|Get|Give|Install|Join|Leave|Load|"
+    "Lower|Make|Monitor|Omit|Pass|Remove|Rename|Resize|Restore|Resume|Save|See|Set|Shorten|Start|Train|Try|Use|Write"
+)
+SAYS_WHAT_TO_DO = re.compile(rf"(?i)\bexpect(ed|s)\b|([.:;,]|^) ?({IMPERATIVES})\b")
+
+
+def constructed_errors(tree: ast.AST) -> list[ast.Call]:
+    """Calls such as `ValueError("...")` and `click.UsageError("...")`, with a message."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    return [call for call in calls if re.search(r"(Error|ClickException)$", ast.unparse(call.func))]
+
+
+def text_of(node: ast.AST) -> str:
+    """The text of a message; in place of a value, the name of its variable."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.FormattedValue):
+        return f" {node.value.id} " if isinstance(node.value, ast.Name) else ""
+    return "".join(map(text_of, ast.iter_child_nodes(node)))
+
+
+def test_an_error_says_what_was_expected_or_what_to_do():
+    """A message has the word "expected", or a clause that begins with an imperative, or ends with a variable `fix`."""
+    wrong = []
+    for path in sources():
+        for call in constructed_errors(ast.parse(path.read_text())):
+            message = " ".join(map(text_of, call.args))
+            if " " in message and not SAYS_WHAT_TO_DO.search(message) and not re.search(r"\bfix\b", message):
+                wrong.append((path.relative_to(ROOT).as_posix(), message))
+    assert [name for name, _ in wrong] == ["lazy.py"], wrong  # its message is that of Python
+
+
 def test_no_module_is_named_utils_or_helpers():
     assert not [path for path in sources() if path.stem in ("utils", "misc", "helpers", "common")]
 

@@ -153,7 +153,7 @@ def test_an_empty_caption_scores_zero(no_java):
         ('case "$1" in -cp) cat;; *) exec cat;; esac', "its program failed"),
         ("exec sleep 600", "timed out after 1.0 seconds"),
         ("exit 3", "exit status 3"),
-        ("cat > /dev/null; echo one line", "returned 1 lines for 3 captions"),
+        ("cat > /dev/null; echo one line", "returned 1 lines; expected 3, one for each caption"),
     ],
 )
 def test_without_a_working_java_only_meteor_is_missing(java, script, reason):

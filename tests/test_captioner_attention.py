@@ -22,13 +22,13 @@ def test_a_step_with_attend_first_by_hand():
     rng = np.random.default_rng(0)
     decoder = RecurrentDecoder(7, 5, attention=AdditiveAttention(3), attend_first=True)
     x, memory, mean = (rng.normal(size=size).astype("float32") for size in ((2, 1, 5), (2, 11, 13), (2, 13)))
-    outputs, weights = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
+    outputs, scores = decoder(x, memory, initial_state=[mean], return_attention_scores=True)
     get = lambda layer: [np.asarray(w) for w in layer.get_weights()]  # noqa: E731
     h, c = (np.tanh(mean @ kernel + bias) for kernel, bias in map(get, decoder.state_projections))
     (query,), (key,) = get(decoder.attention.query_projection), get(decoder.attention.key_projection)
     vector = np.asarray(decoder.attention.vector)
-    scores = np.tanh((np.concatenate([x[:, 0], h], 1) @ query)[:, None] + memory @ key) @ vector
-    alpha = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    logits = np.tanh((np.concatenate([x[:, 0], h], 1) @ query)[:, None] + memory @ key) @ vector
+    alpha = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     gate, gate_bias = get(decoder.gate)
     z = sigmoid(h @ gate + gate_bias) * np.einsum("bs,bsm->bm", alpha, memory)
     kernel, recurrent, bias = get(decoder.cells[0])
@@ -36,29 +36,29 @@ def test_a_step_with_attend_first_by_hand():
     new = sigmoid(o) * np.tanh(sigmoid(f) * c + sigmoid(i) * np.tanh(g))
     projection, shift = get(decoder.output_projection)
     expected = np.tanh(np.concatenate([x[:, 0], new, z], 1) @ projection + shift)
-    np.testing.assert_allclose(np.asarray(weights)[:, 0], alpha, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(scores)[:, 0], alpha, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(np.asarray(outputs)[:, 0], expected, rtol=1e-5, atol=1e-5)
 
 
 def test_gumbel_noise_samples_with_the_scores_as_probabilities():
-    weights = np.array([0.5, 0.3, 0.15, 0.05], "float32")
+    scores = np.array([0.5, 0.3, 0.15, 0.05], "float32")
     noise = GumbelNoise()(np.ones((1, 20_011, 1)), np.ones((1, 4, 1)), training=True)
-    chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(weights, (1, 20_011, 1))), noise))
-    np.testing.assert_allclose(chosen[0].mean(0), weights, atol=4 * 0.5 / 20_011**0.5)
+    chosen = np.asarray(chosen_positions(ops.convert_to_tensor(np.tile(scores, (1, 20_011, 1))), noise))
+    np.testing.assert_allclose(chosen[0].mean(0), scores, atol=4 * 0.5 / 20_011**0.5)
 
 
 def test_without_noise_the_most_probable_region_is_the_context():
     layer = AdditiveAttention(3, hard=True)
     memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
-    context, weights = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
-    best = np.asarray(weights)[:, 0].argmax(-1)
+    context, scores = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
+    best = np.asarray(scores)[:, 0].argmax(-1)
     np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
 
 
 def test_the_reinforce_gradient_by_hand():
     """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is initially the mean."""
     rng = np.random.default_rng(2)
-    scores, noise = (rng.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
+    logits, noise = (rng.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
     real = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "float32")  # the last row is padding
     costs = rng.uniform(1, 3, (3, 3)).astype("float32")
     layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
@@ -67,18 +67,18 @@ def test_the_reinforce_gradient_by_hand():
         layer(z, ops.softmax(z, axis=-1), noise)
         return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real > 0))
 
-    layer(scores, scores, noise)
+    layer(logits, logits, noise)
     before = [np.array(w) for w in layer.get_weights()]
     if keras.backend.backend() == "jax":
         with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
-            computed = gradient(loss, scores)
+            computed = gradient(loss, logits)
     else:
-        computed = gradient(loss, scores)
+        computed = gradient(loss, logits)
         mean = (-costs * real)[:2].sum(1).mean()
         np.testing.assert_allclose(layer.get_weights()[0], mean, rtol=1e-5)  # 0.9 mean + 0.1 mean
         assert before[1] == 0
         assert layer.get_weights()[1] == 1
-    alpha = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    alpha = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     drawn = np.eye(5)[(np.log(alpha) + noise).argmax(-1)]
     likelihood = (-costs * real).sum(1)
     reward = 0.7 * (likelihood - likelihood[:2].mean())
@@ -107,9 +107,9 @@ def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
 
 
 def test_the_doubly_stochastic_loss_by_hand():
-    weights = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
+    scores = np.array([[[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]], "float32")
     real = np.array([[True, True, False]])  # sums over time: 1.5, 0.5, 0 -> 0.25 + 0.25 + 1
-    np.testing.assert_allclose(np.asarray(doubly_stochastic(weights, real)), [1.5])
+    np.testing.assert_allclose(np.asarray(doubly_stochastic(scores, real)), [1.5])
 
 
 def test_with_grounded_attention_only_attention_reads_the_image(caption_tokenizer):
@@ -144,13 +144,13 @@ def test_attention_smoothing_is_a_gaussian_over_the_grid(caption_tokenizer):
     gaussian = np.array([[math.exp(-((a - c) ** 2 + (b - d) ** 2) / 4.5) for c, d in positions] for a, b in positions])
     gaussian /= gaussian.sum(1, keepdims=True)
     encoded = {**plain._encode(regions), "values": gaussian @ regions, "return_attention_scores": True}
-    outputs, weights = plain.decoder(plain.embedding(ids), **encoded)
+    outputs, scores = plain.decoder(plain.embedding(ids), **encoded)
     expected = np.asarray(plain.embedding(outputs, reverse=True))
     inputs = {"regions": regions, "target_ids": ids}
     np.testing.assert_allclose(np.asarray(model(inputs)), expected, atol=1e-4)
-    logits, _, scores_of_step = model.step(ids[:, :1], model.start(inputs))
+    logits, _, step_scores = model.step(ids[:, :1], model.start(inputs))
     np.testing.assert_allclose(np.asarray(logits)[:, 0], expected[:, 0], atol=1e-4)
-    np.testing.assert_allclose(np.asarray(scores_of_step)[:, 0], np.asarray(weights)[:, 0] @ gaussian, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(step_scores)[:, 0], np.asarray(scores)[:, 0] @ gaussian, atol=1e-5)
     with pytest.raises(ValueError, match="expected 0 without attention or with hard attention"):
         small_captioner(caption_tokenizer, attention="hard", attention_smoothing=1.5)
     with pytest.raises(ValueError, match="`attention_smoothing` is 'abc'; expected a number"):
@@ -161,8 +161,8 @@ def test_with_coordinate_features_attention_depends_on_the_position(caption_toke
     regions, alike = np.full((1, 16, 96), 7.0, "float32"), {}
     for coordinates in (False, True):
         model = small_captioner(caption_tokenizer, coordinate_features=coordinates, image_size=16)
-        _, _, weights = model.step(np.array([[1]]), model.start({"regions": regions}))
-        alike[coordinates] = np.ptp(np.asarray(weights)) < 1e-6
+        _, _, scores = model.step(np.array([[1]]), model.start({"regions": regions}))
+        alike[coordinates] = np.ptp(np.asarray(scores)) < 1e-6
     assert alike == {False: True, True: False}
     placed = np.asarray(model.image_encoder.append_coordinates(regions))
     np.testing.assert_array_equal(placed[..., :-2], regions)
@@ -176,6 +176,6 @@ def test_a_new_transformer_attends_to_many_regions(caption_tokenizer):
     sizes = {"width": 128, "num_heads": 4, "encoder_layers": 1, "image_encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset("transformer_captioner", tokenizer=caption_tokenizer, **sizes)
     regions = np.maximum(np.random.default_rng(2).normal(size=(3, 64, 96)) * 3, 0).astype("float32")
-    _, weights = model.encoder(model.region_projection(regions), return_attention_scores=True)
-    largest = np.asarray(weights[0]).max(-1).mean()
+    _, scores = model.encoder(model.region_projection(regions), return_attention_scores=True)
+    largest = np.asarray(scores[0]).max(-1).mean()
     assert largest < 0.3

@@ -319,30 +319,36 @@ def declare(tfds, monkeypatch, folder, features, row):
     monkeypatch.setattr(tfds, "builder", lambda name: Declared(data_dir=folder))
 
 
-@pytest.mark.parametrize("case", ["coco", "one", "list", "text"])
-def test_other_tfds_features_are_read(catalogue, monkeypatch, tmp_path, case):
-    """The features of coco_captions, and simpler ones."""
+def declare_photo(catalogue, monkeypatch, tmp_path, features, row) -> bytes:
+    """Declare a data set of rows with these features and a photo; return the photo."""
     draw(tmp_path / "x.jpg")
-    f, jpeg = catalogue.features, (tmp_path / "x.jpg").read_bytes()
-    features, row = {
-        "coco": (
-            {"image/filename": f.Text(), "captions": f.Sequence({"id": np.int64, "text": f.Text()})},
-            {"image/filename": "x", "captions": [{"id": 3, "text": "a dög"}, {"id": 5, "text": ""}]},
-        ),
-        "one": ({"caption": f.Text(), "image_id": np.int64}, {"caption": "a dög", "image_id": 11}),
-        "list": ({"captions": f.Sequence(f.Text())}, {"captions": ["a dög"]}),
-        "text": ({"text": f.Text()}, {"text": "a dög"}),
-    }[case]
-    image = {"image": f.Image(encoding_format="jpeg")}
+    image = {"image": catalogue.features.Image(encoding_format="jpeg")}
     declare(catalogue, monkeypatch, tmp_path, {**image, **features}, {"image": str(tmp_path / "x.jpg"), **row})
-    if case == "coco":
-        with pytest.warns(UserWarning, match="skipped 2 captions without a word: x"):
-            examples = read_captions("tfds:declared")
-    else:
+    return (tmp_path / "x.jpg").read_bytes()
+
+
+def test_the_features_of_coco_captions_are_read(catalogue, monkeypatch, tmp_path):
+    f = catalogue.features
+    features = {"image/filename": f.Text(), "captions": f.Sequence({"id": np.int64, "text": f.Text()})}
+    row = {"image/filename": "x", "captions": [{"id": 3, "text": "a dög"}, {"id": 5, "text": ""}]}
+    jpeg = declare_photo(catalogue, monkeypatch, tmp_path, features, row)
+    with pytest.warns(UserWarning, match="skipped 2 captions without a word: x"):
         examples = read_captions("tfds:declared")
-    name = {"coco": "x", "one": "11"}.get(case)
-    assert [example.name for example in examples] == ([name, name] if name else ["train-0", "train-1"])
-    assert {(example.image, example.captions) for example in examples} == {(jpeg, ("a dög",))}
+    assert [(e.name, e.image, e.captions) for e in examples] == [("x", jpeg, ("a dög",))] * 2
+
+
+SIMPLE_FEATURES = {
+    "one": (lambda f: {"caption": f.Text(), "image_id": np.int64}, {"caption": "a dög", "image_id": 11}, ["11", "11"]),
+    "list": (lambda f: {"captions": f.Sequence(f.Text())}, {"captions": ["a dög"]}, ["train-0", "train-1"]),
+    "text": (lambda f: {"text": f.Text()}, {"text": "a dög"}, ["train-0", "train-1"]),
+}
+
+
+@pytest.mark.parametrize(("features", "row", "names"), SIMPLE_FEATURES.values(), ids=SIMPLE_FEATURES)
+def test_other_tfds_features_are_read(catalogue, monkeypatch, tmp_path, features, row, names):
+    jpeg = declare_photo(catalogue, monkeypatch, tmp_path, features(catalogue.features), row)
+    examples = read_captions("tfds:declared")
+    assert [(e.name, e.image, e.captions) for e in examples] == [(name, jpeg, ("a dög",)) for name in names]
 
 
 def test_a_tfds_data_set_without_captions_is_an_error(catalogue, monkeypatch, tmp_path):

@@ -109,7 +109,7 @@ MISTAKES = [
     (["translate", "{model}", "{}/latin.txt"], "line 1: byte 4 is not UTF-8"),
     (["translate", "{model}", "{}/nothing.txt"], "There is no file"),
     (["translate", "{model}", "we eat bread"],
-     "There is no file we eat bread. For this text: echo 'we eat bread' | keras-attention translate "),
+     "There is no file we eat bread. Write a text to standard input: echo 'we eat bread' | keras-attention translate"),
     (["translate", "{model}", "--length-penalty", "1"], "belongs to a beam search"),
     (["translate", "{served}", "--num-beams", "3"], "cannot be changed, because an export"),
     (["complete", "{model}"], "which cannot complete. Try: keras-attention translate"),
@@ -165,14 +165,19 @@ MISTAKES = [
 ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def served_incomplete(served, tmp_path_factory):
+    """An export whose file of weights was cut off."""
+    path = shutil.copytree(served, tmp_path_factory.mktemp("incomplete") / "part")
+    (data,) = (path / "variables").glob("*.data-*")
+    data.write_bytes(data.read_bytes()[:-999])
+    return path
+
+
 @pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
-def test_a_mistake_is_an_error_of_one_line(run, folder, pairs, model, served, arguments, message):
-    paths = {"pairs": pairs, "model": model, "served": served, "served_incomplete": folder / "part"}
+def test_a_mistake_is_an_error_of_one_line(run, folder, pairs, model, served, served_incomplete, arguments, message):
+    paths = {"pairs": pairs, "model": model, "served": served, "served_incomplete": served_incomplete}
     command = [a.replace("{}", str(folder)).format(**paths) for a in arguments]
-    if "{served_incomplete}" in arguments:
-        shutil.copytree(served, folder / "part")
-        (data,) = (folder / "part" / "variables").glob("*.data-*")
-        data.write_bytes(data.read_bytes()[:-999])
     code, out, err = run(*command, stdin=b"x\n")
     assert code in (1, 2)
     last = err.strip().splitlines()[-1]

@@ -161,16 +161,15 @@ def test_the_check_reports_missing_weights(exported, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("1", b"not a protobuf", "cannot be read"),
-        ("1", b"", "no graph has `serve` as its only tag"),
-        ("latest", None, "expects an integer"),
-    ],
+    ("content", "message"),
+    [(b"not a protobuf", "cannot be read"), (b"", "no graph has `serve` as its only tag")],
 )
-def test_the_check_reports_invalid_directories(exported, tmp_path, name, content, message):
-    path = tmp_path / name
-    shutil.copytree(exported, path)
-    if content is not None:
-        (path / "saved_model.pb").write_bytes(content)
+def test_the_check_reports_an_unreadable_graph(exported, tmp_path, content, message):
+    path = shutil.copytree(exported, tmp_path / "1")
+    (path / "saved_model.pb").write_bytes(content)
     assert any(message in problem for problem in ka.check_export(path).problems)
+
+
+def test_the_check_reports_a_name_that_is_no_version(exported, tmp_path):
+    path = shutil.copytree(exported, tmp_path / "latest")
+    assert any("expects an integer" in problem for problem in ka.check_export(path).problems)

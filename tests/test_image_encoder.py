@@ -37,17 +37,17 @@ def test_2d_self_attention_is_initially_the_identity():
     grid = np.random.default_rng(3).normal(size=(2, 3, 5, 7)).astype("float32")
     np.testing.assert_array_equal(np.asarray(layer(grid)), grid)
     layer.gamma.assign(0.5)
-    outputs, weights = layer(grid, return_attention_scores=True)
+    outputs, scores = layer(grid, return_attention_scores=True)
     flat = grid.reshape(2, 15, 7)
     query, key, value = (
         flat @ np.asarray(layer_.kernel)[0, 0]
         for layer_ in (layer.query_projection, layer.key_projection, layer.value_projection)
     )
-    scores = query @ key.swapaxes(1, 2) / 3**0.5
-    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    logits = query @ key.swapaxes(1, 2) / 3**0.5
+    expected = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     kernel, bias = (np.asarray(w) for w in layer.output_projection.get_weights())
     context = (expected @ value) @ kernel[0, 0] + bias
-    np.testing.assert_allclose(np.asarray(weights), expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(scores), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(np.asarray(outputs), grid + 0.5 * context.reshape(grid.shape), rtol=1e-4, atol=1e-5)
 
 

@@ -125,32 +125,40 @@ def test_python_and_graph_agree_on_randomly_damaged_files(decode_in_graph):
 
 @pytest.mark.parametrize("order", "<>", ids=["little", "big"])
 @pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are ignored
-def test_a_photo_is_rotated_by_its_exif_orientation(orientation, order, request):
+def test_a_photo_is_rotated_by_its_exif_orientation(orientation, order):
     data = exif(JPEG, orientation, order, at=8 + orientation % 3)
     expected = resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
     np.testing.assert_allclose(decode_image(data, SIZE), expected, rtol=0, atol=0.01)
     assert np.abs(expected - resized(smooth())).max() > 9 or orientation in (0, 1, 9)
-    if keras.backend.backend() == "tensorflow":
-        images, valid = request.getfixturevalue("decode_in_graph")([data, b""])
-        assert valid.tolist() == [True, False]
-        np.testing.assert_allclose(images[0], expected, rtol=0, atol=0.01)
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        exif(JPEG, 6, kind=4),  # not a 16-bit number
-        segment(JPEG, 0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff\1\0"),  # a table after the end
-        segment(JPEG, 0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\1\3\0"),  # a truncated table
-        segment(JPEG, 0xE1, b"Exif\0\0"),
-        segment(exif(JPEG, 6), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0"),  # the first EXIF segment is used
-    ],
-)
-def test_invalid_orientations_are_ignored(data, request):
+@needs_tensorflow
+def test_the_graph_rotates_a_photo_by_its_exif_orientation(decode_in_graph):
+    data = [exif(JPEG, i, order, at=8 + i % 3) for i in range(10) for order in "<>"]
+    images, valid = decode_in_graph([*data, b""])
+    assert valid.tolist() == [True] * 20 + [False]
+    expected = [resized(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(each))))) for each in data]
+    np.testing.assert_allclose(images[:-1], expected, rtol=0, atol=0.01)
+
+
+INVALID_ORIENTATIONS = [
+    exif(JPEG, 6, kind=4),  # not a 16-bit number
+    segment(JPEG, 0xE1, b"Exif\0\0II*\0\xff\xff\xff\xff\1\0"),  # a table after the end
+    segment(JPEG, 0xE1, b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\1\3\0"),  # a truncated table
+    segment(JPEG, 0xE1, b"Exif\0\0"),
+    segment(exif(JPEG, 6), 0xE1, b"Exif\0\0II*\0\x08\0\0\0\0\0"),  # the first EXIF segment is used
+]
+
+
+@pytest.mark.parametrize("data", INVALID_ORIENTATIONS)
+def test_invalid_orientations_are_ignored(data):
     np.testing.assert_array_equal(decode_image(data, SIZE), decode_image(JPEG, SIZE))
-    if keras.backend.backend() == "tensorflow":
-        images, _ = request.getfixturevalue("decode_in_graph")([data])
-        np.testing.assert_allclose(images[0], decode_image(data, SIZE), rtol=0, atol=0.01)
+
+
+@needs_tensorflow
+def test_the_graph_ignores_invalid_orientations(decode_in_graph):
+    images, _ = decode_in_graph(INVALID_ORIENTATIONS)
+    np.testing.assert_allclose(images, [decode_image(JPEG, SIZE)] * len(images), rtol=0, atol=0.01)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L"])

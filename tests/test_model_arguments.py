@@ -86,8 +86,13 @@ def test_raw_examples_of_another_kind_are_an_error(task, examples, message):
         task.from_examples(examples)
 
 
-def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
-    model = ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=14)
+@pytest.fixture
+def classifier(tokenizer):
+    return ka.TextClassifier.from_preset("rnn_classifier", tokenizer=tokenizer, labels=("no", "yes"), units=14)
+
+
+def test_each_function_checks_its_raw_examples(classifier, tmp_path):
+    model = classifier
     model.compile()
     functions = (
         model.fit,
@@ -101,19 +106,28 @@ def test_each_function_checks_its_raw_examples(tokenizer, tmp_path):
             with pytest.raises(TypeError, match=r"expected a list of \(text, label\)"):
                 function(examples)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(TypeError, match="Example 1 of `examples` contains 1 of type int"):
+        model.fit(["we eat", "we drink"], ["no", 1])
+
+
+def test_a_plan_is_not_a_directory(classifier):
     with pytest.raises(TypeError, match="`directory` is a TrainingPlan; expected the path of the run"):
-        ka.train(model, [("we eat", "no")], ka.training.TrainingPlan())
-    if keras.backend.backend() == "tensorflow":
-        with pytest.raises(TypeError, match=r"`strategy` is .*but a TextClassifier does not search; leave it out"):
-            model.export(tmp_path / "served", strategy=ka.Greedy())
+        ka.train(classifier, [("we eat", "no")], ka.training.TrainingPlan())
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
+def test_a_classifier_is_not_exported_with_a_strategy(classifier, tmp_path):
+    with pytest.raises(TypeError, match=r"`strategy` is .*but a TextClassifier does not search; leave it out"):
+        classifier.export(tmp_path / "served", strategy=ka.Greedy())
+
+
+def test_a_plot_checks_its_prediction():
     with pytest.raises(TypeError, match="`translation` is a list; expected one Translation"):
         ka.plot_alignment([ka.Translation("a", "b", 0.0)])
     with pytest.raises(TypeError, match=r"`translation` is a Caption; .* `plot_caption` a Caption"):
         ka.plot_alignment(ka.Caption("a", 0.0))
     with pytest.raises(TypeError, match=r"`caption` is a Translation; expected one Caption. `plot_alignment` plots"):
         ka.plot_caption(ka.Translation("a", "b", 0.0), b"")
-    with pytest.raises(TypeError, match="Example 1 of `examples` contains 1 of type int"):
-        model.fit(["we eat", "we drink"], ["no", 1])
 
 
 @pytest.mark.parametrize("texts", [{"text": "we eat"}, {"we eat", "we drink"}])

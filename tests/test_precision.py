@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from conftest import PAIRS
+from keras.layers import Dense, Embedding, ReversibleEmbedding
 
 import keras_attention as ka
 
@@ -19,7 +20,7 @@ from keras_attention.serving.check import run_tensorflow_loader, serving_tensors
 RNG = np.random.default_rng(3)
 ROWS, MATRIX = RNG.normal(size=(5, 131)).astype("float32"), RNG.normal(size=(131, 37)).astype("float32")
 LOWER = ("bfloat16", "int8")
-MATRICES = keras.layers.Dense, keras.layers.Embedding
+MATRICES = Dense, Embedding
 
 
 def product(kind: type, rows, matrix):
@@ -70,31 +71,40 @@ def test_zeros_stay_zeros_and_rows_do_not_depend_on_their_batch(kind):
     np.testing.assert_array_equal(product(kind, ROWS, MATRIX), alone)
 
 
-def layers():
-    """Return the layers with a matrix, also with LoRA and quantized, and an input of each."""
-    features, ids = ROWS[:, None, :127], np.array([[3, 7, 0]])
-    lora = keras.layers.Dense(131)
-    quantized, embedding = keras.layers.Dense(131, use_bias=False), keras.layers.ReversibleEmbedding(137, 127)
-    untied = keras.layers.ReversibleEmbedding(137, 127, tie_weights=False)
-    table = keras.layers.Embedding(137, 127)
-    for layer in (lora, quantized, embedding, untied, table):
-        layer.build((None, 127))
-    lora.enable_lora(2)
-    lora.lora_kernel_b.assign(RNG.normal(size=(2, 131)))
-    quantized.quantize("int8")
-    activated = keras.layers.Dense(131, "tanh", bias_initializer="normal")
-    activated.build((None, 127))
-    yield from [("activation", activated, features, {}), ("lora", lora, features, {})]
-    yield from [("quantized", quantized, features, {}), ("embedding", table, ids, {})]
-    for name, layer in (("tied", embedding), ("untied", untied)):
-        yield from [(f"{name}, ids", layer, ids, {}), (f"{name}, logits", layer, features, {"reverse": True})]
-    table.quantize("int8")
-    yield "quantized embedding", table, ids, {}
+def built(layer):
+    layer.build((None, 127))
+    return layer
+
+
+def with_lora(layer):
+    layer.enable_lora(2)
+    layer.lora_kernel_b.assign(RNG.normal(size=(2, 131)))
+    return layer
+
+
+def quantized(layer):
+    layer.quantize("int8")
+    return layer
+
+
+FEATURES, IDS = ROWS[:, None, :127], np.array([[3, 7, 0]])
+LAYERS = {  # a function that makes a layer with a matrix, the inputs, and the options of a call
+    "activation": (lambda: built(Dense(131, "tanh", bias_initializer="normal")), FEATURES, {}),
+    "lora": (lambda: with_lora(built(Dense(131))), FEATURES, {}),
+    "quantized": (lambda: quantized(built(Dense(131, use_bias=False))), FEATURES, {}),
+    "embedding": (lambda: built(Embedding(137, 127)), IDS, {}),
+    "quantized embedding": (lambda: quantized(built(Embedding(137, 127))), IDS, {}),
+    "tied, ids": (lambda: built(ReversibleEmbedding(137, 127)), IDS, {}),
+    "tied, logits": (lambda: built(ReversibleEmbedding(137, 127)), FEATURES, {"reverse": True}),
+    "untied, ids": (lambda: built(ReversibleEmbedding(137, 127, tie_weights=False)), IDS, {}),
+    "untied, logits": (lambda: built(ReversibleEmbedding(137, 127, tie_weights=False)), FEATURES, {"reverse": True}),
+}
 
 
 @pytest.mark.parametrize("precision", LOWER)
-@pytest.mark.parametrize(("layer", "inputs", "options"), [pytest.param(*row[1:], id=row[0]) for row in layers()])
-def test_layers_compute_about_the_same(precision, layer, inputs, options):
+@pytest.mark.parametrize(("make", "inputs", "options"), LAYERS.values(), ids=LAYERS)
+def test_layers_compute_about_the_same(precision, make, inputs, options):
+    layer = make()
     outputs = keras.ops.convert_to_numpy(layer(inputs, **options))
     with precisions.in_precision(keras.Sequential([layer]), precision) as replacements:
         lower = tf.function(lambda x: layer(x, **options))(tf.constant(inputs)).numpy()
@@ -109,7 +119,7 @@ def test_layers_compute_about_the_same(precision, layer, inputs, options):
 
 
 def test_small_matrices_are_not_replaced():
-    model = keras.Sequential([keras.Input((127,)), keras.layers.Dense(131), keras.layers.Dense(2)])
+    model = keras.Sequential([keras.Input((127,)), Dense(131), Dense(2)])
     for precision, shapes in (("int8", [(127, 131), (131,), (131,), (131,)]), ("float32", [])):
         with precisions.in_precision(model, precision) as replacements:
             tf.function(model)(ROWS[:, :127])

@@ -257,7 +257,7 @@ def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
         (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
         (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
-        (lambda x: RecurrentEncoder(7), "`units` is 7; a bidirectional encoder needs an even number"),
+        (lambda x: RecurrentEncoder(7), "`units` is 7; expected an even number, or `bidirectional=False`"),
     ],
 )
 def test_invalid_arguments_are_errors(call, message):

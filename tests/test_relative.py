@@ -46,17 +46,17 @@ def test_relative_attention_by_hand():
             context = []
             for h in range(H):
                 part = slice(h * D, (h + 1) * D)
-                x, scores = query[b, i] @ q[:, part], np.zeros(7)
+                x, logits = query[b, i] @ q[:, part], np.zeros(7)
                 for j in range(7):
                     angles = (i + 2 - j) * rates  # the queries are the last 5 of 7
                     distance = np.concatenate([np.sin(angles), np.cos(angles)]) @ r[:, part]
-                    scores[j] = (
+                    logits[j] = (
                         (x + bias[h]) @ (memory[b, j] @ k[:, part])
                         + (x + distance_bias[h]) @ distance
                         + (x + segment_bias[h]) @ segments[0 if same[b, i, j] else 1, h]
                     ) / D**0.5
-                weights = np.exp(scores - scores.max())
-                context.append(weights / weights.sum() @ (memory[b] @ v[:, part]))
+                exponentials = np.exp(logits - logits.max())
+                context.append(exponentials / exponentials.sum() @ (memory[b] @ v[:, part]))
             expected[b, i] = np.concatenate(context) @ o
     outputs = layer(query, memory, same_segment=same)
     np.testing.assert_allclose(array(outputs), expected, rtol=1e-4, atol=1e-5)
@@ -76,7 +76,7 @@ def test_outputs_depend_only_on_distances():
 def test_invalid_sizes_are_an_error():
     with pytest.raises(ValueError, match="use_segments"):
         make_stack(use_segments=False)(random(B, S, M), segment_ids=np.zeros((B, S), "int32"))
-    with pytest.raises(ValueError, match="even width"):
+    with pytest.raises(ValueError, match="`width` is 3; expected an even number"):
         RelativeAttention(1, 3)(random(B, S, 3))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())
@@ -185,11 +185,11 @@ def test_a_query_never_attends_to_its_own_token_whatever_the_mask_is():
 
 def test_targets_in_order_equal_all_positions():
     stack, tokens, queries = make_stack(), random(B, S, M), random(B, S, M, seed=4)
-    one, weights = stack(tokens, queries=queries, return_attention_scores=True)
+    one, scores = stack(tokens, queries=queries, return_attention_scores=True)
     two = stack(tokens, queries=queries, target_mapping=np.eye(S, dtype="float32")[None].repeat(B, 0))
     np.testing.assert_allclose(array(one), array(two), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(array(weights[0]).sum(-1), 1.0, rtol=1e-5)
-    assert array(weights[0])[:, :, range(S), range(S)].max() == 0.0
+    np.testing.assert_allclose(array(scores[0]).sum(-1), 1.0, rtol=1e-5)
+    assert array(scores[0])[:, :, range(S), range(S)].max() == 0.0
 
 
 # Step by step

@@ -41,7 +41,7 @@ def test_pairs_by_hand(reader, pair, pieces, start):
     assert reader.ids_and_pair_starts(["we"]) == [(reader.ids(["we"])[0], len(reader.ids(["we"])[0]))]
 
 
-@pytest.mark.parametrize(
+long_pairs = pytest.mark.parametrize(
     ("pair", "limit", "lengths"),  # the lengths that are left of both texts
     [
         ((5, 3), 8, (5, 3)),
@@ -54,18 +54,31 @@ def test_pairs_by_hand(reader, pair, pieces, start):
         ((6, 5), 0, (0, 0)),
     ],
 )
-def test_a_long_pair_loses_tokens_of_its_longer_text(pair, limit, lengths):
-    """The lengths are those of the strategy `longest_first` of transformers."""
+
+
+def shortened(pair, limit, lengths):
+    """Return a reader with this limit, the ids of two texts, and the expected ids of the pair."""
     reader = TextReader.from_template(PLAIN, "start_end", limit + 3)
     first, second = PLAIN.ids("we " * pair[0]), PLAIN.ids("eat " * pair[1])
-    expected = PLAIN.ids(f"<s> {'we ' * lengths[0]} </s> {'eat ' * lengths[1]} </s>")
-    assert reader.join_pair(first, second) == (expected, lengths[0] + 2)
-    if keras.backend.backend() == "tensorflow":
-        tf = pytest.importorskip("tensorflow")
-        from keras_attention.serving.graph_text import join_pairs
+    return reader, first, second, PLAIN.ids(f"<s> {'we ' * lengths[0]} </s> {'eat ' * lengths[1]} </s>")
 
-        ids, starts = join_pairs(tf.ragged.constant([first], tf.int32), tf.ragged.constant([second], tf.int32), reader)
-        assert (ids.to_list(), starts.numpy().tolist()) == ([expected], [lengths[0] + 2])
+
+@long_pairs
+def test_a_long_pair_loses_tokens_of_its_longer_text(pair, limit, lengths):
+    """The lengths are those of the strategy `longest_first` of transformers."""
+    reader, first, second, expected = shortened(pair, limit, lengths)
+    assert reader.join_pair(first, second) == (expected, lengths[0] + 2)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the graph needs TensorFlow")
+@long_pairs
+def test_the_graph_shortens_a_long_pair_in_the_same_way(pair, limit, lengths):
+    tf = pytest.importorskip("tensorflow")
+    from keras_attention.serving.graph_text import join_pairs
+
+    reader, first, second, expected = shortened(pair, limit, lengths)
+    ids, starts = join_pairs(tf.ragged.constant([first], tf.int32), tf.ragged.constant([second], tf.int32), reader)
+    assert (ids.to_list(), starts.numpy().tolist()) == ([expected], [lengths[0] + 2])
 
 
 def test_segments_by_hand():

@@ -40,8 +40,12 @@ def test_a_lowercase_tokenizer_lowercases_texts(kind):
     tokenizer = train_tokenizer(TEXTS, kind, 97, lowercase=True)
     one, two = encode_texts(tokenizer, ["STRASSE We EAT Über", "strasse we eat über"])
     assert one == two
-    if kind != "wordpiece":
-        assert decode_ids(tokenizer, encode_texts(tokenizer, ["Straße"])[0]) == "straße"
+
+
+@pytest.mark.parametrize("kind_with_accents", [name for name in KINDS if name != "wordpiece"])
+def test_a_lowercase_tokenizer_keeps_the_german_s(kind_with_accents):
+    tokenizer = train_tokenizer(TEXTS, kind_with_accents, 97, lowercase=True)
+    assert decode_ids(tokenizer, encode_texts(tokenizer, ["Straße"])[0]) == "straße"
 
 
 def test_graph_and_python_give_the_same_ids(kind):

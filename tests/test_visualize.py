@@ -1,5 +1,6 @@
 """Plots: pieces and their weights are merged into words, and the attended regions of a panel are bright."""
 
+import importlib.util
 import io
 import types
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import keras_attention as ka
-from keras_attention.cli.tensorboard import AttentionPlots
+from keras_attention.cli.tensorboard import AttentionPlots, tensorboard_callbacks
 from keras_attention.visualize import merge_words, plot_caption, word_alignment, word_attention
 
 U = "\u2581"
@@ -171,11 +172,9 @@ def test_captions_are_written_to_tensorboard(tmp_path):
 
 
 def test_without_tensorboard_the_error_says_how_to_install_it(monkeypatch, tmp_path):
-    from keras_attention.cli import training_run
-
-    monkeypatch.setattr(training_run.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'keras-attention-models\[tensorboard\]'"):
-        training_run._tensorboard(None, [], tmp_path)
+        tensorboard_callbacks(None, [], tmp_path)
 
 
 def alignment(source, target):

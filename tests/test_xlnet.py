@@ -133,7 +133,7 @@ def test_features_and_attention_equal_those_of_transformers(tmp_path):
     network, model = make_models(tmp_path)
     inputs = batch()
     reference = run_transformers(network.transformer, transformers_inputs(inputs), output_attentions=True)
-    outputs, weights = model.encoder(
+    outputs, scores = model.encoder(
         model.embedding(inputs["token_ids"]),
         mask=inputs["padding_mask"],
         segment_ids=inputs["segment_ids"],
@@ -141,7 +141,7 @@ def test_features_and_attention_equal_those_of_transformers(tmp_path):
     )
     real = inputs["padding_mask"]
     np.testing.assert_allclose(array(outputs)[real], reference.last_hidden_state.numpy()[real], rtol=0, atol=1e-5)
-    for one, two in zip(weights, reference.attentions, strict=True):
+    for one, two in zip(scores, reference.attentions, strict=True):
         np.testing.assert_allclose(array(one).swapaxes(1, 2)[real], two.numpy().swapaxes(1, 2)[real], rtol=0, atol=1e-5)
 
 

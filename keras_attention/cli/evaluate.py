@@ -73,8 +73,9 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    MODEL is a .keras file or the directory of an export. FILES is one file in a format that train reads, or two text
-    files with one sentence per line: sources and references. The metrics of the tasks:
+    MODEL is a .keras file or the directory of an export. FILES is one file in a format that train reads. For a
+    translator, it can also be two text files with one sentence per line: the sources, then the references. The metrics
+    of the tasks:
 
     \b
     translator   BLEU, chrF
@@ -84,9 +85,10 @@ def evaluate(
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    The last lines say how the metrics were computed: the signatures of sacreBLEU for BLEU and chrF, and settings for
-    other metrics, such as per:word for an accuracy of words. A translator or captioner uses greedy search, or beam
-    search with --num-beams. An export keeps the search that it was exported with.
+    The last lines say how the metrics were computed. For BLEU and chrF, these are the signatures of sacreBLEU; for
+    other metrics, they are settings, such as per:word, which means that the accuracy is computed over words. A
+    translator or captioner uses greedy search, or beam search with --num-beams. The search of an export was chosen by
+    `keras-attention export` and cannot be changed.
     """
     files = (*files, captions) if captions else files
     if not files:

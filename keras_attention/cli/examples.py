@@ -37,7 +37,7 @@ def reading_options(group: str) -> list[Option]:
             group=group,
             tasks=_WITH_COLUMNS,
             help="columns to read: text=review,label=stars reads the text from the column review and the label from "
-            "the column stars; for a file without a header, write the numbers of the columns.",
+            "the column stars; in a file without a header, columns have numbers: text=2,label=1.",
         ),
         Option(
             "--tag-column",

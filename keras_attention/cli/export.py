@@ -133,7 +133,7 @@ def presets(as_json: bool) -> None:
     Some columns of the table:
 
     \b
-    vocabulary  number of tokens for which the parameters are counted
+    vocabulary  size of the vocabulary that the number of parameters assumes
     parameters  number of parameters of the model in this library
     published   number of parameters that the authors published
     """

@@ -67,7 +67,9 @@ def check_source(context: click.Context, source: str | None, tabs: bool) -> None
         return
     if not os.path.exists(source) and " " in source:
         command = f"{context.command_path} {shlex.quote(context.params['model'])}"
-        raise FileNotFoundError(f"There is no file {source}. For this text: echo {shlex.quote(source)} | {command}")
+        raise FileNotFoundError(
+            f"There is no file {source}. Write a text to standard input: echo {shlex.quote(source)} | {command}"
+        )
     if not os.path.exists(source):
         raise FileNotFoundError(f"There is no file {source}. Check the path; a relative one begins at {os.getcwd()}.")
     for suffix, code in _READERS.items():

@@ -28,9 +28,9 @@ def load_for(method: str, path: str) -> Any:
     model_method = method_of(model)
     if model_method != method:
         tasks = " or ".join(task.__name__ for task in ka.models.TASKS if task.spec.predict_method == method)
-        hint = f"Try: keras-attention {model_method} {path}" if model_method else f"Expected a {tasks}."
+        fix = f"Try: keras-attention {model_method} {path}" if model_method else f"Expected a {tasks}."
         kind = "SavedModel" if is_export(model) else type(model).__name__
-        raise ValueError(f"{path} is a {kind}, which cannot {method}. {hint}")
+        raise ValueError(f"{path} is a {kind}, which cannot {method}. {fix}")
     return model
 
 

@@ -88,9 +88,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The search is greedy; with --num-beams it is beam search. An export keeps the search that it was exported with.
-    With --num-return-sequences N, an output line is a list of up to N translations, best first, with a tab between
-    two of them.
+    The search is greedy; with --num-beams it is beam search. The search of an export was chosen by
+    `keras-attention export` and cannot be changed. With --num-return-sequences N, an output line is a list of up to N
+    translations, best first, separated by tabs.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -133,10 +133,10 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. IMAGES are files; without them, or with -, their names are
-    read from standard input, one per line. The search is greedy; with --num-beams it is beam search. An export keeps
-    the search that it was exported with. For an image that cannot be read, the output line is empty, standard error
-    has a message, and the exit code is 1.
+    MODEL is a .keras file or the directory of an export. IMAGES are files. If there are none, or if the only
+    one is -, the names of the files are read from standard input, one per line. The search is greedy; with --num-beams
+    it is beam search. The search of an export was chosen by `keras-attention export` and cannot be changed. For an
+    image that cannot be read, the output line is empty, standard error has a message, and the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -239,9 +239,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The new tokens are sampled; with --num-beams, beam search finds them. An export keeps the search that it was
-    exported with. A newline in an output is printed as \\n. With --num-return-sequences N, an output line is a list of
-    up to N texts, best first, with a tab between two of them.
+    The new tokens are sampled; with --num-beams, beam search finds them. The search of an export was chosen by
+    `keras-attention export` and cannot be changed. A newline in an output is printed as \\n. With
+    --num-return-sequences N, an output line is a list of up to N texts, best first, separated by tabs.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -306,7 +306,7 @@ def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Tag the words of each line of SOURCE with MODEL.
 
     Words are separated by white space, so put a space before a punctuation mark that has its own tag. An output line
-    is the tags of the words, with a space between two of them.
+    is the tags of the words, separated by spaces.
     """
     loaded = load_for("tag", model)
 
@@ -330,8 +330,8 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
     A mask in a line is [MASK] for a model with a WordPiece tokenizer, and <mask> for other models. An output line is
-    the input line with the most probable token in place of each mask. With --candidates N, it is a list of the N most
-    probable tokens of each mask, as TOKEN:PROBABILITY, with a space between two tokens and a tab between two masks.
+    the input line with the most probable token in place of each mask. With --candidates N, it has a column for each
+    mask: its N most probable tokens, as TOKEN:PROBABILITY. Tabs separate the columns, and spaces the tokens.
     """
     loaded = load_for("fill", model)
 

@@ -150,7 +150,7 @@ def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) ->
     path = model.export(serving, version, strategy=strategy)
     report = ka.check_export(path, inputs)
     if not report.ok:
-        raise RuntimeError(f"TensorFlow Serving cannot run {path}: {'; '.join(report.problems)}")
+        raise RuntimeError(f"TensorFlow Serving cannot run {path}: {'; '.join(report.problems)}. Export it again.")
     outputs = report.outputs["text" if "text" in report.outputs else "caption"]
     verdict = "the same texts" if outputs == texts else "DIFFERENT TEXTS"
     click.echo(f"   {path}: the C++ loader, XLA off, returns {verdict}: {outputs[0]}")

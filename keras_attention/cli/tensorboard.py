@@ -1,7 +1,8 @@
-"""A callback that writes attention plots to TensorBoard."""
+"""The callbacks of `--tensorboard`; one of them writes attention plots."""
 
 from __future__ import annotations
 
+import importlib.util
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -43,3 +44,18 @@ class AttentionPlots(keras.callbacks.Callback):
                 is_caption = isinstance(output, ka.Caption)
                 figure = ka.plot_caption(output, value) if is_caption else ka.plot_alignment(output)
                 yield f"{'caption' if is_caption else 'alignment'}/{index}", figure
+
+
+def tensorboard_callbacks(model: Any, examples: list, out: pathlib.Path) -> list:
+    """Return the callbacks of --tensorboard, which write to OUT/tensorboard."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ImportError(
+            "--tensorboard needs the package tensorboard. Install it with: pip install "
+            "'keras-attention-models[tensorboard]'"
+        )
+    directory = out / "tensorboard"
+    callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
+    if model.spec.predict_method in ("translate", "caption") and model.decoder.has_memory:
+        inputs = [example[0] if isinstance(example, tuple) else example.image for example in examples[:3]]
+        callbacks.append(AttentionPlots(inputs, directory))
+    return callbacks

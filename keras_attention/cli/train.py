@@ -61,8 +61,8 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the same formats; a metric of it selects the best epoch; --valid none for no "
-        "validation.  [default: a tenth of the training examples]",
+        help="validation file, in the same formats; the run keeps the epoch with the best metric on its "
+        "examples; --valid none for no validation.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan("Data", "max_tokens"),
@@ -155,8 +155,8 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="file of texts without tags, one per line, with spaces between words; the initial embeddings of words "
-        "with the same neighbours in these texts are similar; repeatable.",
+        help="file of texts without tags, one per line, with spaces between words; repeatable. It sets the initial "
+        "embeddings, which are similar for words with the same neighbours; the training uses only --train.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(

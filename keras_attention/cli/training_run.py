@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import pathlib
 import warnings
@@ -16,7 +15,7 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
-from keras_attention.cli.tensorboard import AttentionPlots
+from keras_attention.cli.tensorboard import tensorboard_callbacks
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
 from keras_attention.data.lines import counted
 from keras_attention.data_size import DataSize
@@ -45,19 +44,21 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     keras.utils.set_random_seed(seed)
     if options["mixed_precision"]:
         keras.config.set_dtype_policy(options["mixed_precision"])
-    with _run_file(task.spec.command_name, options, out):
+    with _run_file(task.spec.command_name, options, out), warnings.catch_warnings():
         init, starts_from_init = None, options["init"] and not (out / "model.keras").exists()
         if starts_from_init:
             with native_log_hidden():
                 init = _load_init(options["init"], task)
-        examples, valid = _read(task, options, init)
+        options = {**options, **_labels_of(init, task)}
+        examples, valid = _read(task, options)
+        warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks the examples again
         with native_log_hidden():
             size = DataSize.measure(task, examples)
             model = _model(task, options, examples, size, valid or [], out, init)
         say(f"{type(model).__name__} with {model.count_params():,} parameters")
         has_new_head = starts_from_init and bool(model.labels) and not isinstance(init, task)
         plan = _plan(model, examples, size, options, out, has_new_head)
-        callbacks = _tensorboard(model, valid or examples, out) if options["tensorboard"] else ()
+        callbacks = tensorboard_callbacks(model, valid or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
             examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
@@ -197,7 +198,7 @@ def _plan(
     if has_new_head:
         overrides = options.get("set_before_pairs", overrides)
         if learns_from_pairs(model, examples):
-            options["set_before_pairs"] = overrides
+            options = {**options, "set_before_pairs": overrides}
         with native_log_hidden():
             plan = ka.training.fit_new_head(model, examples, verbose=not VERBOSITY.quiet, data_size=size, **overrides)
     else:
@@ -215,12 +216,20 @@ def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived:
     say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(type(model), size, options) | derived
     for name, value in values.items():
-        if name != "passes_per_epoch" or value > 1:
-            reason = REASONS[name]
-            if name == "vocabulary_size":
-                limit, value = value, (getattr(model, "target_tokenizer", None) or model.tokenizer).vocabulary_size()
-                reason = reason if value >= limit else f"the texts have no more; the rule allows {limit:,}"
-            say(f"  {name.replace('_', ' '):20} {value!s:8} {reason}")
+        if name == "vocabulary_size":
+            _list_default(name, *_vocabulary_size(model, limit=value))
+        elif name != "passes_per_epoch" or value > 1:
+            _list_default(name, value, REASONS[name])
+
+
+def _list_default(name: str, value: Any, reason: str) -> None:
+    say(f"  {name.replace('_', ' '):20} {value!s:8} {reason}")
+
+
+def _vocabulary_size(model: Any, limit: int) -> tuple[int, str]:
+    """Return the vocabulary size of a new model, and the reason; it is smaller than the limit for few texts."""
+    size = (getattr(model, "target_tokenizer", None) or model.tokenizer).vocabulary_size()
+    return size, REASONS["vocabulary_size"] if size >= limit else f"the texts have no more; the rule allows {limit:,}"
 
 
 def _derived_fields(task: type, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
@@ -258,11 +267,15 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
         raise
 
 
-def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | None]:
+def _labels_of(init: Any, task: type) -> dict[str, list[str]]:
+    """Return the labels of --init as an option in run.json, for a resumed run, which does not read --init."""
+    has_labels = isinstance(init, task) and hasattr(init.config, "labels")
+    return {"init_labels": list(init.config.labels)} if has_labels else {}
+
+
+def _read(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
     """Return training and validation examples; the labels are those of --init or of the training examples."""
     reading = {name: options[name] for name in ("images", "columns", "tag_column")}
-    if isinstance(init, task) and hasattr(init.config, "labels"):
-        options["init_labels"] = list(init.config.labels)  # for a resumed run, which does not read --init
     labels = options.get("init_labels")
     examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
     if list(options["valid_files"]) not in ([], _NONE):
@@ -272,7 +285,6 @@ def _read(task: type, options: dict[str, Any], init: Any) -> tuple[list, list | 
         valid = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
     task.data.check_training(examples, valid, labels or ())
-    warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks them again
     if not options["valid_files"]:
         examples, valid = hold_out(task, examples, options["seed"])
         _refuse(_validation_rules(options, bool(valid)))
@@ -379,16 +391,3 @@ def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
         except json.JSONDecodeError:
             overrides[name] = value
     return overrides
-
-
-def _tensorboard(model: Any, examples: list, out: pathlib.Path) -> list:
-    if importlib.util.find_spec("tensorboard") is None:
-        raise ImportError(
-            "--tensorboard needs the package tensorboard: pip install 'keras-attention-models[tensorboard]'"
-        )
-    directory = out / "tensorboard"
-    callbacks: list = [keras.callbacks.TensorBoard(directory, write_graph=False)]
-    if model.spec.predict_method in ("translate", "caption") and model.decoder.has_memory:
-        inputs = [example[0] if isinstance(example, tuple) else example.image for example in examples[:3]]
-        callbacks.append(AttentionPlots(inputs, directory))
-    return callbacks

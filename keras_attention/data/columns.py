@@ -70,8 +70,8 @@ def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: 
         TypeError: `columns` is no dict, such as the string of the option `--columns`.
     """
     if not isinstance(columns, Mapping):
-        shown = "expected a dict, such as {'text': 'review', 'label': 'stars'}"
-        raise TypeError(f"`columns` is {columns!r:.80}; {shown}.")
+        expected = "expected a dict, such as {'text': 'review', 'label': 'stars'}"
+        raise TypeError(f"`columns` is {columns!r:.80}; {expected}.")
     roles = dict.fromkeys(role for layout in layouts for role in layout)
     if unknown := [role for role in columns if role not in roles]:
         raise DataError(f"{path}: `columns` names {unknown[0]}, which does not exist; expected {', '.join(roles)}.")

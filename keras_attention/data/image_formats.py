@@ -1,8 +1,11 @@
-"""Decode JPEG, PNG, GIF and BMP with Pillow and NumPy, exactly as TensorFlow decodes them in a served graph; and WebP.
+"""Decode JPEG, PNG, GIF, BMP and WebP with Pillow and NumPy.
 
-`serving/images.py` does the same in a graph, without WebP, which older servers cannot decode. Both accept the same
-files and return the same pixels, except for rare bit flips inside compressed data. Pillow and TensorFlow differ in
-palettes, CMYK, transparency, orientation and the check for missing pixels, so this module implements these itself.
+This module is the reference for `serving/images.py`, which does the same in a graph with functions of the same names.
+There are two because a server runs no Python, and because Python must decode images on a machine without TensorFlow.
+The graph has no WebP, which older servers cannot decode. Apart from that, both accept the same files and return the
+same pixels, except for rare bit flips inside compressed data; `tests/test_image_formats.py` compares them. Pillow and
+TensorFlow differ in palettes, CMYK, transparency, orientation and the check for missing pixels, so this module
+implements these itself, as TensorFlow does.
 
 Each reader checks the header before it decodes, and returns pixels (height, width, 3) uint8 and the EXIF orientation, 1
 to 8.

@@ -17,11 +17,11 @@ from keras_attention.storage import local_path
 PathLike = str | pathlib.Path
 _OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _OTHER_FORMATS = {  # first bytes -> what such a file is, and what to do
-    b"PK\x03\x04": "a ZIP archive, as .xlsx and .docx files are; expected text. Extract it, or save it as CSV or text",
-    b"\xd0\xcf\x11\xe0": "an Excel or Word file; expected text. Save it as CSV or text",
-    b"PAR1\x15": "a Parquet file; expected text. Convert it to JSON lines",
-    b"\x1f\x8b": "compressed; expected text. Give it a name that ends in .gz",
-    b"%PDF-": "a PDF; expected text. Extract its text",
+    b"PK\x03\x04": ("a ZIP archive, as .xlsx and .docx files are", "Extract it, or save it as CSV or text"),
+    b"\xd0\xcf\x11\xe0": ("an Excel or Word file", "Save it as CSV or text"),
+    b"PAR1\x15": ("a Parquet file", "Convert it to JSON lines"),
+    b"\x1f\x8b": ("compressed", "Give it a name that ends in .gz"),
+    b"%PDF-": ("a PDF", "Extract its text"),
 }
 
 
@@ -83,6 +83,13 @@ def read_lines(path: PathLike) -> list[str]:
         ) from None
 
 
+def _check_format(line: bytes, name: str) -> None:
+    """Raise DataError if the first line is that of another kind of file, such as an Excel file."""
+    for begin, (kind, fix) in _OTHER_FORMATS.items():
+        if line.startswith(begin):
+            raise DataError(f"{name} is {kind}; expected text. {fix}.")
+
+
 def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     r"""Decode lines of bytes as UTF-8 and remove their line ends.
 
@@ -104,10 +111,8 @@ def decode_lines(lines: Iterable[bytes], name: str) -> Iterator[str]:
     number, text = 0, ""
     for number, line in enumerate(lines, 1):
         where = f"{name}, line {number}"
-        if number == 1 and (
-            kind := next((kind for begin, kind in _OTHER_FORMATS.items() if line.startswith(begin)), "")
-        ):
-            raise DataError(f"{name} is {kind}.")
+        if number == 1:
+            _check_format(line, name)
         if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             raise DataError(f"{where}: the text is UTF-16, not UTF-8. Convert it with: iconv -f utf-16 -t utf-8")
         if b"\0" in line:

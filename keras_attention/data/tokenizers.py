@@ -47,9 +47,9 @@ def train_tokenizer(
             except `"wordpiece"` and `"words"` preserve line breaks.
         vocabulary_size: maximum number of pieces, special tokens included; few texts have fewer.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
-        normalization: `"identity"` keeps the characters of a text, except for tabs, and for other white space that does
-            not occur in `texts`: they become spaces. `"nfkc"` replaces compatibility characters, such as `³` by `3`,
-            and full-width letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
+        normalization: `"identity"` keeps the characters of a text, with two exceptions: a tab becomes a space, and so
+            does any other white space that `texts` do not contain. `"nfkc"` replaces compatibility characters, such as
+            `³` by `3`, and full-width letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
         min_count: for the kind `"words"`, the number of times that a word must occur to be in the vocabulary.
 
     Returns:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.argument_checks import require_nonnegative_integer, require_positive_integer
+from keras_attention.argument_checks import require_even, require_nonnegative_integer, require_positive_integer
 from keras_attention.layers.base import BaseLayer
 
 # A batch is padded to a multiple of 8, and sometimes by 2 more columns. This padding needs no positions in the table.
@@ -65,11 +65,7 @@ class SinusoidalPositions(BaseLayer):
 
     def build(self, inputs_shape) -> None:
         """Check the width; there are no weights."""
-        if inputs_shape[-1] % 2:
-            raise ValueError(
-                f"The vectors are {inputs_shape[-1]} wide; sinusoidal positions need an even width. Change the "
-                "width, or use `PositionEmbedding`."
-            )
+        require_even("width", inputs_shape[-1], "the layer `PositionEmbedding`")
 
     def call(self, inputs, start=0):
         """Compute the outputs; see the class docstring."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_cell, require_positive_integers
+from keras_attention.argument_checks import require_cell, require_even, require_positive_integers
 from keras_attention.layers.base import BaseLayer, WordEncoder
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask, zero_padding
@@ -72,11 +72,8 @@ class RecurrentEncoder(BaseLayer):
         super().__init__(**kwargs)
         require_positive_integers(units=units, num_layers=num_layers)
         require_cell(cell)
-        if bidirectional and units % 2:
-            raise ValueError(
-                f"`units` is {units}; a bidirectional encoder needs an even number. Change `units`, or "
-                "pass `bidirectional=False`."
-            )
+        if bidirectional:
+            require_even("units", units, "`bidirectional=False`")
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
         self.supports_jit = SUPPORTS_JIT

@@ -11,7 +11,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_positive_integers
+from keras_attention.argument_checks import require_even, require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.attention_heads import AttentionHeads, split_heads
 from keras_attention.layers.base import BaseLayer
@@ -138,11 +138,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights."""
-        if query_shape[-1] % 2:
-            raise ValueError(
-                f"The queries are {query_shape[-1]} wide, but distance encodings need an even width. Project the "
-                "queries first."
-            )
+        require_even("width", query_shape[-1], "a projection before this layer")
         super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")

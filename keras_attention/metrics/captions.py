@@ -244,14 +244,14 @@ def _penn_treebank(texts: list[str], directory: pathlib.Path) -> list[list[str]]
     )
     lines = [line.split() for line in done.stdout.splitlines()]
     if len(lines) != len(texts):
-        raise ValueError(f"its tokenizer returned {len(lines)} lines for {len(texts)} captions")
+        raise ValueError(f"its tokenizer returned {len(lines)} lines; expected {len(texts)}, one for each caption")
     return lines
 
 
 def _java() -> str:
     java = shutil.which("java")
     if java is None:
-        raise FileNotFoundError("there is no java on the path")
+        raise FileNotFoundError("there is no java on the path; install it")
     return java
 
 

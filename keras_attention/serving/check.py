@@ -64,7 +64,8 @@ def check_export(path: str | pathlib.Path, examples: Sequence[str | bytes] | Non
         ValueError: the directory contains no SavedModel, or `examples` is empty.
 
     Example:
-        >>> ka.check_export("serving/translator/1").ok  # doctest: +SKIP
+        >>> model = ka.TextClassifier.from_examples([("we eat", "yes"), ("they drink", "no")], units=12)
+        >>> ka.check_export(model.export("serving/classifier")).ok
         True
     """
     if examples is not None and not len(examples):

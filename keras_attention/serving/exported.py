@@ -60,7 +60,10 @@ class ExportedModel:
         RuntimeError: the precision is int8, and this TensorFlow cannot multiply in int8.
 
     Example:
-        >>> ka.load("serving/translator/1").translate(["we are eating bread"])  # doctest: +SKIP
+        >>> model = ka.TextClassifier.from_examples([("we eat", "yes"), ("they drink", "no")], units=12)
+        >>> served = ka.load(model.export("serving/classifier"))
+        >>> served.predict_method, served.labels
+        ('classify', ('no', 'yes'))
     """
 
     def __init__(self, path: str | pathlib.Path) -> None:

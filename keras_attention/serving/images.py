@@ -1,5 +1,8 @@
 """Decode images in a graph that an unmodified TensorFlow Serving runs, exactly as `data/images.py` does in Python.
 
+The reference is `data/image_formats.py`: a reader here accepts the same files as the function of the same name there,
+and returns the same pixels. There are two because a server runs no Python, and Python may have no TensorFlow.
+
 Each reader checks the header before it decodes, and returns an image and whether it is valid. TensorFlow's decoders
 raise errors on damaged bytes. A `tf.data` pipeline ignores these errors, so a damaged image does not affect the other
 images of the batch.

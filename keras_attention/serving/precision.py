@@ -153,8 +153,8 @@ def _attribute(value: Any) -> tf.compat.v1.AttrValue:
     return attribute(s=value) if isinstance(value, bytes) else attribute(type=value.as_datatype_enum)
 
 
-def check_int8(advice: str) -> None:
-    """Raise an error with this advice if this TensorFlow cannot multiply in int8.
+def check_int8(fix: str) -> None:
+    """Raise an error that ends with `fix` if this TensorFlow cannot multiply in int8.
 
     Raises:
         RuntimeError: the operation has no kernel; TensorFlow was not built for x86 processors with oneDNN.
@@ -162,9 +162,7 @@ def check_int8(advice: str) -> None:
     from tensorflow.python.framework import kernels
 
     if not kernels.get_registered_kernels_for_op(INT8_OP).kernel:
-        raise RuntimeError(
-            f"This TensorFlow cannot multiply in int8, which needs an x86 processor and oneDNN. {advice}"
-        )
+        raise RuntimeError(f"This TensorFlow cannot multiply in int8, which needs an x86 processor and oneDNN. {fix}")
 
 
 class _Matrices:

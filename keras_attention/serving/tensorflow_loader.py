@@ -91,7 +91,8 @@ class TensorFlowLoader:
 
     def _check(self) -> None:
         if self.tf.TF_GetCode(self.status):
-            raise RuntimeError(self.tf.TF_Message(self.status).decode("utf-8", "replace"))
+            message = self.tf.TF_Message(self.status).decode("utf-8", "replace")
+            raise RuntimeError(f"TensorFlow's C++ library failed: {message}. Export the model again.")
 
     def _find(self, names: list[str]) -> ctypes.Array:
         outputs = (_Output * len(names))()

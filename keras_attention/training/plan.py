@@ -57,7 +57,7 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: number of passes over the training data in an epoch; more than 1 for little data, so that
+        passes_per_epoch: number of passes over the training data in an epoch; for few examples, choose several, so that
             validation runs less often.
         max_tokens: maximum number of tokens in a batch, padding included.
         learning_rate: peak learning rate of Adam.
@@ -73,10 +73,10 @@ class TrainingPlan:
             (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
         mode: whether lower (min) or higher (max) values of the metric are better; by default, its name decides.
         bleu_tokenizer: tokenizer of sacreBLEU; by default, the script of the references decides.
-        patience: stop after this many epochs without improvement. An epoch is an improvement if its metric is better
-            than that of the best epoch, or equal with a lower loss.
-        average_checkpoints: number of last epochs whose weights are averaged; the run keeps the average only if its
-            metric is better than that of the best epoch; 1 = off.
+        patience: stop after this many epochs without improvement. An epoch is better than another if its metric is
+            better; if the metrics are equal, the lower loss decides.
+        average_checkpoints: average the weights of this many epochs, the last ones of the run. The average is kept only
+            if its metric is better than that of the best epoch; 1 = off.
         seed: seed of the random order of the examples.
 
     Raises:

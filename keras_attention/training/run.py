@@ -82,8 +82,8 @@ def train(
     if (pretrained := was_pretrained(directory)) is not None:  # the run began with this model, loaded or not
         model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
-    settings = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
-    identity = run_identity(plan, examples, validation, settings)
+    arguments = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
+    identity = run_identity(plan, examples, validation, arguments)
     batches = _batches(model, examples, plan, options)
     _check_data(model, examples, validation)
     valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
@@ -107,8 +107,8 @@ def train(
     if plan.average_checkpoints > 1:
         _keep_average_if_better(model, state, batches, valid)
     data = (batches, valid) if model.spec.metric == "loss" else (examples, validation)
-    settings = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
-    compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **settings)
+    metric_options = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
+    compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **metric_options)
     return state.history
 
 

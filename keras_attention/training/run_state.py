@@ -23,7 +23,7 @@ _SAVED = ("history", "best", "best_loss", "best_epoch", "wait")
 
 
 def check_monitor(monitor: str, names: Collection[str]) -> None:
-    """Raise ValueError unless the monitor is one of the metrics with these names, which the run computes."""
+    """Raise ValueError unless the run computes the monitor; `names` are the metrics that it computes."""
     require_one_of("monitor", monitor, names, ", which this run computes; names with val_ need validation data")
 
 

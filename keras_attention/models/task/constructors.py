@@ -58,8 +58,8 @@ def from_examples(
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
         preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
-        tokenizer_kind: see `train_tokenizer`; by default the task's `default_tokenizer` with the default preset, and
-            `"sentencepiece"` with other presets.
+        tokenizer_kind: see `train_tokenizer`. With the task's default preset, the default is the task's
+            `default_tokenizer`; with another preset, it is `"sentencepiece"`.
         vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
         lowercase: True to make the tokenizers convert text to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
@@ -130,8 +130,9 @@ def from_model(task_class: type, other: Any, **overrides: Any):
     """Copy a model of the same task, with another config.
 
     Weights that both models have are copied; new ones are initialized. New weights are, for example, the positions of a
-    larger `max_length`, the output matrix of `tie_weights=False`, the rows for a captioner's `coordinate_features`, and
-    the baseline of hard attention.
+    larger `max_length` and the output matrix of `tie_weights=False`. For a captioner, they are also the kernel's rows
+    that multiply the coordinates (`coordinate_features=True`), and the running mean of rewards that hard
+    attention subtracts (its baseline).
 
     Args:
         other: a model of this task.
