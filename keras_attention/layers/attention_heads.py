@@ -87,26 +87,26 @@ def split_heads(x, num_heads: int):
     return ops.swapaxes(reshape(x, (*sizes_of(x)[:-1], num_heads, x.shape[-1] // num_heads)), -2, -3)
 
 
-def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
+def split_step_heads(x, sizes: tuple, num_heads: int, key_dim: int) -> list:
     """Split the vectors of tokens into projections and heads: (B Q, n H D) -> n tensors (B, H, Q, D).
 
     Args:
         x: (B Q, n H D), such as queries, keys and values side by side, n = 3.
         sizes: (B, Q); one of them may be -1.
         num_heads: H.
-        width: D.
+        key_dim: D.
 
     Example:
-        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
+        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, key_dim=7)]
         [(2, 5, 3, 7), (2, 5, 3, 7)]
     """
-    parts = x.shape[-1] // (num_heads * width)
+    parts = x.shape[-1] // (num_heads * key_dim)
     if not _can_gather(sizes[1]):
-        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, width)), 1, 2)  # (B, n H, Q, D)
+        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, key_dim)), 1, 2)  # (B, n H, Q, D)
         return ops.split(x, parts, axis=1)
     order = np.arange(sizes[1] * parts * num_heads).reshape(sizes[1], parts, num_heads)
-    rows = ops.reshape(x, (-1, order.size, width))
-    shape = (-1, num_heads, sizes[1], width)
+    rows = ops.reshape(x, (-1, order.size, key_dim))
+    shape = (-1, num_heads, sizes[1], key_dim)
     return [ops.reshape(_gather_rows(rows, order[:, part].T), shape) for part in range(parts)]
 
 
@@ -132,10 +132,10 @@ def merge_step_heads(x):
         >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
         (6, 35)
     """
-    _, heads, queries, width = x.shape
+    _, heads, queries, key_dim = x.shape
     if _can_gather(queries):
         order = np.arange(heads * queries).reshape(heads, queries).T
-        x = _gather_rows(ops.reshape(x, (-1, heads * queries, width)), order)
+        x = _gather_rows(ops.reshape(x, (-1, heads * queries, key_dim)), order)
     else:
         x = ops.swapaxes(x, 1, 2)
-    return ops.reshape(x, (-1, heads * width))
+    return ops.reshape(x, (-1, heads * key_dim))

@@ -124,7 +124,7 @@ class RelativeTransformer(BaseLayer):
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
         self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
-        self.remat = False  # recompute activations in the backward pass; see `training.rematerialize`
+        self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
@@ -196,7 +196,7 @@ class RelativeTransformer(BaseLayer):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
             run = functools.partial(_run_block, block, attention_inputs, training)
-            if self.remat and training and not return_attention_scores:
+            if self.rematerialize and training and not return_attention_scores:
                 streams = keras.remat(lambda *tensors, run=run: run(*tensors)[0])(block_inputs[-1], *streams)
             else:
                 streams, block_scores = run(block_inputs[-1], *streams)

@@ -174,15 +174,15 @@ def run_decoding_branches(
         >>> tuple(run_decoding_branches(block, x, (2, 5), attend_to_itself, constants)[0].shape)
         (10, 21)
     """
-    dense, heads, width = constants["dense"], block.num_heads, block.attention.key_dim
+    dense, num_heads, key_dim = constants["dense"], block.num_heads, block.attention.key_dim
 
     def self_branch(x):
-        context, cache = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, heads, width))
+        context, cache = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, num_heads, key_dim))
         return dense["attention_output"](merge_step_heads(context)), cache
 
     def cross_branch(x):
-        (query,) = split_step_heads(dense["cross_query"](x), sizes, heads, width)
-        context, scores = cached_attention(query * width**-0.5, [constants["memory_cache"]], memory_bias)
+        (query,) = split_step_heads(dense["cross_query"](x), sizes, num_heads, key_dim)
+        context, scores = cached_attention(query * key_dim**-0.5, [constants["memory_cache"]], memory_bias)
         return dense["cross_output"](merge_step_heads(context)), scores
 
     return block.run_branches(x, self_branch, cross_branch, lambda x: dense["output"](dense["hidden"](x)))
