@@ -20,7 +20,8 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 class AttentionHeads:
     """Base of the attention layers with H heads of width D: their projections.
 
-    A subclass is a `BaseLayer` too, and stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`.
+    A subclass stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`. Its other base is `BaseLayer`, which
+    defines `make_dense`.
     """
 
     num_heads: int
@@ -59,8 +60,11 @@ class AttentionHeads:
         keys = self._project(self.key_projection, value if key is None else key)
         return keys, self._project(self.value_projection, value)
 
+    # `_project` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
+    # restores the axes of x, they would have two, and the layer 20 operations more in a graph of unknown sizes.
+
     def _project(self, projection: keras.layers.Dense, x):
-        """Return a projection of x (..., S, any) for all heads, (..., H, S, D); see `shapes.on_rows`."""
+        """Return a projection of x (..., S, any) for all heads, (..., H, S, D)."""
         outputs = projection(ops.reshape(x, (-1, x.shape[-1])))  # (rows, H D)
         return ops.swapaxes(reshape(outputs, (*sizes_of(x)[:-1], self.num_heads, self.key_dim)), -2, -3)
 
@@ -75,6 +79,18 @@ class AttentionHeads:
         length = (query if value is None else value).shape[-2]
         scores_shape = (*query.shape[:-2], self.num_heads, query.shape[-2], length)
         return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
+
+
+def value_or_query(query, value, query_mask, value_mask) -> tuple:
+    """Return the values and their mask; in self-attention, where `value` is None, those of the queries.
+
+    Example:
+        >>> value_or_query("the query", None, "its mask", None)
+        ('the query', 'its mask')
+    """
+    if value is not None:
+        return value, value_mask
+    return query, query_mask if value_mask is None else value_mask
 
 
 def split_heads(x, num_heads: int):

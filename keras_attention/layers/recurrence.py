@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_attention.layers.base import build_once
 from keras_attention.layers.decoding.step_attention import attend_step
 from keras_attention.layers.recurrent_cells import run_cells, top_output
 from keras_attention.layers.shapes import on_rows
@@ -103,7 +104,7 @@ class InputFeeding:
     def build(self, input_dim: int, memory_shape: tuple) -> None:
         """Create the weights."""
         units = self.cells[-1].units
-        _build_attention(self.attention, units, memory_shape)
+        build_once(self.attention, (None, None, units), memory_shape)
         _build_cells(self.cells, input_dim + self.step_output_dim())
         self.output_projection.build((None, None, units + memory_shape[-1]))
 
@@ -155,7 +156,7 @@ class AttentionFirst:
     def build(self, input_dim: int, memory_shape: tuple) -> None:
         """Create the weights."""
         units, memory_dim = self.cells[-1].units, memory_shape[-1]
-        _build_attention(self.attention, input_dim + units, memory_shape)
+        build_once(self.attention, (None, None, input_dim + units), memory_shape)
         self.gate.build((None, None, units))
         _build_cells(self.cells, input_dim + memory_dim)
         self.output_projection.build((None, None, input_dim + self.step_output_dim(memory_dim)))
@@ -188,12 +189,6 @@ def _build_cells(cells: Sequence, input_dim: int) -> None:
     for cell in cells:
         cell.build((None, input_dim))
         input_dim = cell.units
-
-
-def _build_attention(attention: keras.layers.Layer, query_dim: int, memory_shape: tuple) -> None:
-    """Create the weights of the attention, unless Keras did so when it loaded a file."""
-    if not attention.built:
-        attention.build((None, None, query_dim), memory_shape)
 
 
 def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise, for_decoding: bool):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
 from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
 from keras_attention.layers.decoding.stack import prefill_stack, step_stack
@@ -80,11 +80,9 @@ class Transformer(BaseLayer):
                 f"`has_memory` is {self.has_memory}, but `memory` {received}; expected a memory if and "
                 "only if `has_memory` is True."
             )
-        if not self.inputs.built:
-            self.inputs.build(tokens_shape)
+        build_once(self.inputs, tokens_shape)
         for block in self.blocks:
-            if not block.built:
-                block.build(tokens_shape, memory_shape)
+            build_once(block, tokens_shape, memory_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
 

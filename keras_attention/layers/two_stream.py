@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
 from keras_attention.layers.decoding.relative_blocks import (
@@ -130,8 +130,7 @@ class RelativeTransformer(BaseLayer):
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
         for layer in (self.inputs, *self.blocks):
-            if not layer.built:  # Keras has built it already when it loads a file
-                layer.build(tokens_shape)
+            build_once(layer, tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
 
@@ -211,7 +210,15 @@ class RelativeTransformer(BaseLayer):
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            dict of `constants`, `carry` and `cache`.
+            dict of three dicts, for one beam:
+
+            constants   block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
+                        prompt_mask   (B, L)
+            carry       position      (B, 1), the number of tokens read
+                        written_by    (B, 1, recent), the beam that wrote each recent slot; -1 for none
+                        past_bias     (B, 1, L), added to the logits of the past slots
+            cache       num_written   how many recent slots are written
+                        recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
         """
         (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
         constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_attention.argument_checks import missing_method
 from keras_attention.layers.decoding.merged_dense import logits_of_step
 
 
@@ -20,7 +21,7 @@ class DecoderSteps:
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prompt tokens (B, L, M), and the other arguments of `decoder.start`."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `_encode_start`.")
+        raise missing_method(self, "_encode_start")
 
     def start(self, inputs: dict, length: int | None = None) -> dict:
         """Encode the inputs, and return the state before the first new token.
