@@ -109,6 +109,21 @@ def step_streams(
 
     Returns:
         outputs (B 2 K, M), the new recent cache, and None, because there is no cross-attention.
+
+    Example:
+        >>> from keras_attention.layers.decoding.blocks import block_constants
+        >>> from keras_attention.layers.decoding.cache import begin_step, first_state
+        >>> from keras_attention.layers.relative import RelativeAttention
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11, attention=RelativeAttention(3, key_dim=5))
+        >>> block.build((None, None, 14))
+        >>> past_cache = make_cache(keras.ops.ones((2, 3, 4, 5)), keras.ops.ones((2, 3, 4, 5)))
+        >>> step, state = begin_step(first_state({"block_0": past_cache}, keras.ops.ones((2, 4), bool), length=16))
+        >>> recent_cache = state["cache"]["recent"]["block_0"]
+        >>> distances = decoding_distances(block, length=16, slots=12, width=14)
+        >>> constants, streams = {**block_constants(block), "distances": distances}, StreamInputs(step, 4, 4)
+        >>> outputs, *_ = step_streams(block, keras.ops.ones((4, 14)), constants, recent_cache, past_cache, streams)
+        >>> tuple(outputs.shape)  # one token and one query for each of two texts
+        (4, 14)
     """
     beams = streams.step.num_beams
 
