@@ -33,7 +33,7 @@ from keras import ops
 
 from keras_attention.layers.base import build_once
 from keras_attention.layers.decoding.step_attention import attend_step
-from keras_attention.layers.recurrent_cells import run_cells, top_output
+from keras_attention.layers.recurrent.cells import run_cells, top_output
 from keras_attention.layers.shapes import on_rows
 
 
