@@ -238,7 +238,7 @@ LAYERS = [
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
     LayerRow(name="decoder stack", has_dense=True, parts_have_rows=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(), causal=True,
-                                             cross_attention=True),
+                                             has_memory=True),
              arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S), (B, H, T, S))),
     LayerRow(name="position embedding", stands_alone=True,
              make=lambda: layers.PositionEmbedding(max_length=S),

@@ -61,7 +61,7 @@ LAYERS = (
     *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
     *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
     *("transformer", "two_stream"),
-    *("scan", "lstm", "recurrent_cells", "recurrent", "recurrence", "recurrent_decoder"),
+    *("scan", "recurrent.lstm", "recurrent.cells", "recurrent.encoder", "recurrent.step", "recurrent.decoder"),
     *("ngrams", "word_features"),
     *("regions", "image_networks", "image_encoder"),
 )

@@ -98,7 +98,7 @@ def test_heads_are_consecutive_features():
 def test_the_vectors_of_a_step_have_parts_and_heads():
     """The 5 beams of 2 inputs have vectors of 2 parts, each with 3 heads of 7 features."""
     x = random(2 * 5, 2 * 3 * 7)
-    parts = arrays(split_step_heads(x, (2, 5), num_heads=3, width=7))
+    parts = arrays(split_step_heads(x, (2, 5), num_heads=3, key_dim=7))
     for part, b, head, k in np.ndindex(2, 2, 3, 5):
         first = 21 * part + 7 * head
         np.testing.assert_array_equal(parts[part][b, head, k], x[5 * b + k, first : first + 7])

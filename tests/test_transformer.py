@@ -161,7 +161,7 @@ def test_beams_are_gathered_by_row():
 
 def stack(memory: bool, norm_first: bool) -> Transformer:
     blocks = [TransformerBlock(H, 11, "relu", norm_first) for _ in range(2)]
-    return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, cross_attention=memory)
+    return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, has_memory=memory)
 
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16", "float16"])
@@ -291,9 +291,9 @@ def test_cross_attention_without_a_memory_is_an_error():
         with_memory(numbers(B, S, M))
     with pytest.raises(ValueError, match="built without a memory"):
         alone(numbers(B, S, M), numbers(B, 2, 13))
-    for cross_attention, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
-        with pytest.raises(ValueError, match=f"`cross_attention` is {cross_attention}"):
-            Transformer([], InputEmbedding(), cross_attention=cross_attention)(numbers(B, S, M), **others)
+    for has_memory, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
+        with pytest.raises(ValueError, match=f"`has_memory` is {has_memory}"):
+            Transformer([], InputEmbedding(), has_memory=has_memory)(numbers(B, S, M), **others)
 
 
 @pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])

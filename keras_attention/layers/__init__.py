@@ -17,8 +17,8 @@ from keras_attention.layers.masks import causal_mask, combine_masks, scores_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.ngrams import BagOfNGrams
 from keras_attention.layers.positions import PositionEmbedding, SinusoidalPositions, sinusoidal_positions
-from keras_attention.layers.recurrent import CharacterEncoder, RecurrentEncoder
-from keras_attention.layers.recurrent_decoder import RecurrentDecoder
+from keras_attention.layers.recurrent.decoder import RecurrentDecoder
+from keras_attention.layers.recurrent.encoder import CharacterEncoder, RecurrentEncoder
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
 from keras_attention.layers.relative import RelativeAttention
 from keras_attention.layers.task_heads import MaskedLMHead, OutputBias

@@ -175,7 +175,7 @@ def align_mask(mask, rank: int):
 class OneHead:
     """Base of the attention layers with one head: the projections of queries and keys.
 
-    A subclass is a `BaseLayer` too, and stores D in `units`; None for no projections.
+    A subclass stores D in `units`; None for no projections. Its other base is `BaseLayer`, which defines `make_dense`.
     """
 
     units: int | None

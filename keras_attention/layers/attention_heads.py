@@ -20,7 +20,8 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 class AttentionHeads:
     """Base of the attention layers with H heads of width D: their projections.
 
-    A subclass is a `BaseLayer` too, and stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`.
+    A subclass stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`. Its other base is `BaseLayer`, which
+    defines `make_dense`.
     """
 
     num_heads: int
@@ -59,8 +60,11 @@ class AttentionHeads:
         keys = self._project(self.key_projection, value if key is None else key)
         return keys, self._project(self.value_projection, value)
 
+    # `_project` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
+    # restores the axes of x, they would have two, and the layer 20 operations more in a graph of unknown sizes.
+
     def _project(self, projection: keras.layers.Dense, x):
-        """Return a projection of x (..., S, any) for all heads, (..., H, S, D); see `shapes.on_rows`."""
+        """Return a projection of x (..., S, any) for all heads, (..., H, S, D)."""
         outputs = projection(ops.reshape(x, (-1, x.shape[-1])))  # (rows, H D)
         return ops.swapaxes(reshape(outputs, (*sizes_of(x)[:-1], self.num_heads, self.key_dim)), -2, -3)
 
@@ -77,6 +81,18 @@ class AttentionHeads:
         return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
+def value_or_query(query, value, query_mask, value_mask) -> tuple:
+    """Return the values and their mask; in self-attention, where `value` is None, those of the queries.
+
+    Example:
+        >>> value_or_query("the query", None, "its mask", None)
+        ('the query', 'its mask')
+    """
+    if value is not None:
+        return value, value_mask
+    return query, query_mask if value_mask is None else value_mask
+
+
 def split_heads(x, num_heads: int):
     """Split the last axis into H heads: (..., L, H D) -> (..., H, L, D).
 
@@ -87,26 +103,26 @@ def split_heads(x, num_heads: int):
     return ops.swapaxes(reshape(x, (*sizes_of(x)[:-1], num_heads, x.shape[-1] // num_heads)), -2, -3)
 
 
-def split_step_heads(x, sizes: tuple, num_heads: int, width: int) -> list:
+def split_step_heads(x, sizes: tuple, num_heads: int, key_dim: int) -> list:
     """Split the vectors of tokens into projections and heads: (B Q, n H D) -> n tensors (B, H, Q, D).
 
     Args:
         x: (B Q, n H D), such as queries, keys and values side by side, n = 3.
         sizes: (B, Q); one of them may be -1.
         num_heads: H.
-        width: D.
+        key_dim: D.
 
     Example:
-        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, width=7)]
+        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, key_dim=7)]
         [(2, 5, 3, 7), (2, 5, 3, 7)]
     """
-    parts = x.shape[-1] // (num_heads * width)
+    parts = x.shape[-1] // (num_heads * key_dim)
     if not _can_gather(sizes[1]):
-        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, width)), 1, 2)  # (B, n H, Q, D)
+        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, key_dim)), 1, 2)  # (B, n H, Q, D)
         return ops.split(x, parts, axis=1)
     order = np.arange(sizes[1] * parts * num_heads).reshape(sizes[1], parts, num_heads)
-    rows = ops.reshape(x, (-1, order.size, width))
-    shape = (-1, num_heads, sizes[1], width)
+    rows = ops.reshape(x, (-1, order.size, key_dim))
+    shape = (-1, num_heads, sizes[1], key_dim)
     return [ops.reshape(_gather_rows(rows, order[:, part].T), shape) for part in range(parts)]
 
 
@@ -132,10 +148,10 @@ def merge_step_heads(x):
         >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
         (6, 35)
     """
-    _, heads, queries, width = x.shape
+    _, heads, queries, key_dim = x.shape
     if _can_gather(queries):
         order = np.arange(heads * queries).reshape(heads, queries).T
-        x = _gather_rows(ops.reshape(x, (-1, heads * queries, width)), order)
+        x = _gather_rows(ops.reshape(x, (-1, heads * queries, key_dim)), order)
     else:
         x = ops.swapaxes(x, 1, 2)
-    return ops.reshape(x, (-1, heads * width))
+    return ops.reshape(x, (-1, heads * key_dim))

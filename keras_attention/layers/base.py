@@ -65,10 +65,24 @@ class BaseLayer(keras.layers.Layer):
         return cls(**keras.saving.deserialize_keras_object(config))
 
 
+def build_once(layer: keras.layers.Layer, *shapes: tuple) -> None:
+    """Create the weights of a layer, unless it has them: Keras has built it already when it loads a file.
+
+    Example:
+        >>> layer = keras.layers.Dense(3)
+        >>> build_once(layer, (None, 5))
+        >>> build_once(layer, (None, 5))
+        >>> len(layer.weights)
+        2
+    """
+    if not layer.built:
+        layer.build(*shapes)
+
+
 class WordEncoder:
     """Base of a layer from the characters of words (B, I, characters) to vectors of words (B, I, M).
 
-    A subclass is a `BaseLayer` too, and stores M in `units`.
+    A subclass stores M in `units`. Its other base is `BaseLayer`, whose `compute_mask` this one replaces.
     """
 
     units: int

@@ -122,8 +122,8 @@ def scores_mask(
 ):
     """Combine the masks of an attention layer of Keras: which positions each query may attend to.
 
-    There is no `query_mask`, because padding may attend to other positions. In self-attention without a `value`, a
-    layer uses it as `value_mask`.
+    The `query_mask` of a layer is not an argument: a query that is padding may attend to other positions. In
+    self-attention without a `value`, the layer passes its `query_mask` as `value_mask`.
 
     Args:
         query: (B, Q, any).

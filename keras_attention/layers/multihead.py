@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
-from keras_attention.layers.attention_heads import AttentionHeads
+from keras_attention.layers.attention_heads import AttentionHeads, value_or_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -87,8 +87,7 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         use_causal_mask=False,
     ):
         """Compute the outputs; see the class docstring."""
-        if value is None:
-            value, value_mask = query, query_mask if value_mask is None else value_mask
+        value, value_mask = value_or_query(query, value, query_mask, value_mask)
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         query = self.project_query(query)  # (B, H, Q, D)
         keys, values = self.project_key_value(value, key)  # (B, H, S, D) each

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_attention.argument_checks import require_even, require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
-from keras_attention.layers.attention_heads import AttentionHeads, split_heads
+from keras_attention.layers.attention_heads import AttentionHeads, split_heads, value_or_query
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
@@ -165,8 +165,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         same_segment=None,
     ):
         """Compute the outputs; see the class docstring."""
-        if value is None:
-            value, value_mask = query, query_mask if value_mask is None else value_mask
+        value, value_mask = value_or_query(query, value, query_mask, value_mask)
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])

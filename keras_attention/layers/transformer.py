@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
 from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
 from keras_attention.layers.decoding.stack import prefill_stack, step_stack
@@ -29,11 +29,11 @@ class Transformer(BaseLayer):
         causal: each token attends to itself and to earlier tokens only.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
-        cross_attention: the blocks attend to a memory.
+        has_memory: the blocks attend to a memory.
 
     Call arguments:
         tokens: (B, L, M) embedded tokens.
-        memory: (B, S, any); required with `cross_attention`.
+        memory: (B, S, any); required with `has_memory`.
         mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
         memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
         segment_ids: (B, L) int or None.
@@ -45,7 +45,7 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `memory` is missing with `cross_attention`, or is an argument without it.
+        ValueError: `memory` is missing with `has_memory`, or is an argument without it.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, SinusoidalPositions, TransformerBlock
@@ -63,35 +63,28 @@ class Transformer(BaseLayer):
         inputs: keras.layers.Layer,
         causal: bool = False,
         norm_epsilon: float | None = None,
-        cross_attention: bool = False,
+        has_memory: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.blocks, self.inputs, self.causal, self.norm_epsilon = list(blocks), inputs, causal, norm_epsilon
-        self.cross_attention = cross_attention
-        self.remat = False  # recompute activations in the backward pass; see `training.rematerialize`
+        self.has_memory = has_memory
+        self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, memory_shape=None) -> None:
         """Create the weights."""
-        if (memory_shape is not None) != self.cross_attention:
+        if (memory_shape is not None) != self.has_memory:
             received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
             raise ValueError(
-                f"`cross_attention` is {self.cross_attention}, but `memory` {received}; expected a memory if and "
-                "only if `cross_attention` is True."
+                f"`has_memory` is {self.has_memory}, but `memory` {received}; expected a memory if and "
+                "only if `has_memory` is True."
             )
-        if not self.inputs.built:
-            self.inputs.build(tokens_shape)
+        build_once(self.inputs, tokens_shape)
         for block in self.blocks:
-            if not block.built:
-                block.build(tokens_shape, memory_shape)
+            build_once(block, tokens_shape, memory_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
-
-    @property
-    def has_memory(self) -> bool:
-        """Whether the blocks attend to a memory."""
-        return self.cross_attention
 
     @staticmethod
     def encoder_arguments(encoded, mask) -> dict:
@@ -121,7 +114,7 @@ class Transformer(BaseLayer):
             if return_attention_scores:
                 x, block_scores = block(x, *arguments, return_attention_scores=True, **options)
                 scores.append(block_scores)
-            elif self.remat and training:
+            elif self.rematerialize and training:
                 x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *arguments)
             else:
                 x = block(x, *arguments, **options)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import keras
 
 from keras_attention.argument_checks import require_positive_integers
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
@@ -96,8 +96,7 @@ class TransformerBlock(BaseLayer):
         """Create the weights."""
         if self.attention is None:
             self.attention = self._make_attention(inputs_shape[-1])
-        if not self.attention.built:  # Keras has built it already when it loads a file
-            self.attention.build(inputs_shape, inputs_shape)
+        build_once(self.attention, inputs_shape, inputs_shape)
         if memory_shape is not None:
             config = {**self.attention.get_config(), "name": "cross_attention"}
             self.cross_attention = type(self.attention).from_config(config)

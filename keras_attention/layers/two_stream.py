@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer
+from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.decoding.blocks import block_constants
 from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
 from keras_attention.layers.decoding.relative_blocks import (
@@ -124,14 +124,13 @@ class RelativeTransformer(BaseLayer):
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
         self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
-        self.remat = False  # recompute activations in the backward pass; see `training.rematerialize`
+        self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
         for layer in (self.inputs, *self.blocks):
-            if not layer.built:  # Keras has built it already when it loads a file
-                layer.build(tokens_shape)
+            build_once(layer, tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
 
@@ -196,7 +195,7 @@ class RelativeTransformer(BaseLayer):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
             run = functools.partial(_run_block, block, attention_inputs, training)
-            if self.remat and training and not return_attention_scores:
+            if self.rematerialize and training and not return_attention_scores:
                 streams = keras.remat(lambda *tensors, run=run: run(*tensors)[0])(block_inputs[-1], *streams)
             else:
                 streams, block_scores = run(block_inputs[-1], *streams)
@@ -211,7 +210,15 @@ class RelativeTransformer(BaseLayer):
             length: T, the maximum number of tokens, an integer or a scalar tensor.
 
         Returns:
-            dict of `constants`, `carry` and `cache`.
+            dict of three dicts, for one beam:
+
+            constants   block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
+                        prompt_mask   (B, L)
+            carry       position      (B, 1), the number of tokens read
+                        written_by    (B, 1, recent), the beam that wrote each recent slot; -1 for none
+                        past_bias     (B, 1, L), added to the logits of the past slots
+            cache       num_written   how many recent slots are written
+                        recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
         """
         (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
         constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}

@@ -137,7 +137,7 @@ def rematerialize(model: keras.Model) -> None:
             "Train with dropout=0 and attention_dropout=0, or on JAX."
         )
     for stack in stacks:
-        stack.remat = True
+        stack.rematerialize = True
 
 
 def layer_factors(model: keras.Model, layer_decay: float) -> dict[str, float]:

@@ -75,7 +75,7 @@ def dense(hf_name: str, path: str, transform: Transform = TRANSPOSED, task: str 
 
 
 def norm(hf_name: str, path: str) -> tuple[Row, Row]:
-    """Return the rows of a layer normalization."""
+    """Return two rows of a name table, for the scale and the shift of a layer normalization."""
     return Row(f"{hf_name}.weight", f"{path}.gamma"), Row(f"{hf_name}.bias", f"{path}.beta")
 
 

@@ -93,7 +93,7 @@ def prefill_block(block: TransformerBlock, x, constants: dict, prompt: PromptInp
 
     def self_attend(query, key, value):
         cache = make_cache(key, value)
-        return cached_attention(query * block.attention.key_dim**-0.5, [cache], prompt.causal_bias)[0], cache
+        return cached_attention(query, [cache], prompt.causal_bias)[0], cache
 
     outputs, cache, _ = run_decoding_branches(block, x, prompt.sizes, self_attend, constants, prompt.memory_bias)
     return outputs, cache
@@ -143,7 +143,6 @@ def step_block(block: TransformerBlock, x, constants: dict, recent_cache: dict, 
 
     def self_attend(query, key, value):
         new_recent_cache = append(recent_cache, key, value, step.new_slots)
-        query = query * block.attention.key_dim**-0.5
         return cached_attention(query, [new_recent_cache, past_cache], step.cache_bias)[0], new_recent_cache
 
     return run_decoding_branches(block, x, (-1, step.num_beams), self_attend, constants, step.memory_bias)
@@ -174,15 +173,15 @@ def run_decoding_branches(
         >>> tuple(run_decoding_branches(block, x, (2, 5), attend_to_itself, constants)[0].shape)
         (10, 21)
     """
-    dense, heads, width = constants["dense"], block.num_heads, block.attention.key_dim
+    dense, num_heads, key_dim = constants["dense"], block.num_heads, block.attention.key_dim
 
     def self_branch(x):
-        context, cache = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, heads, width))
+        context, cache = self_attend(*split_step_heads(dense["query_key_value"](x), sizes, num_heads, key_dim))
         return dense["attention_output"](merge_step_heads(context)), cache
 
     def cross_branch(x):
-        (query,) = split_step_heads(dense["cross_query"](x), sizes, heads, width)
-        context, scores = cached_attention(query * width**-0.5, [constants["memory_cache"]], memory_bias)
+        (query,) = split_step_heads(dense["cross_query"](x), sizes, num_heads, key_dim)
+        context, scores = cached_attention(query, [constants["memory_cache"]], memory_bias)
         return dense["cross_output"](merge_step_heads(context)), scores
 
     return block.run_branches(x, self_branch, cross_branch, lambda x: dense["output"](dense["hidden"](x)))

@@ -157,10 +157,10 @@ def first_state(prompt_caches: dict, prompt_mask, length) -> dict:
     slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
     def empty_cache(prompt_cache):
-        (_, heads, width, _), dtype = prompt_cache["keys"].shape, prompt_cache["keys"].dtype
+        (_, heads, key_dim, _), dtype = prompt_cache["keys"].shape, prompt_cache["keys"].dtype
         return {
-            "keys": ops.zeros((batch, heads, width, slots), dtype),
-            "values": ops.zeros((batch, heads, slots, width), dtype),
+            "keys": ops.zeros((batch, heads, key_dim, slots), dtype),
+            "values": ops.zeros((batch, heads, slots, key_dim), dtype),
         }
 
     recent = {name: empty_cache(prompt_cache) for name, prompt_cache in prompt_caches.items()}

@@ -30,7 +30,7 @@ class StreamInputs(NamedTuple):
 
 
 def decoding_distances(block: TransformerBlock, length, slots: int, width: int):
-    """Return the projected encodings of all distances in decoding, from T to 1 - recent: (H, D, T + recent).
+    """Return the scaled projections of all distances in decoding, from T to 1 - recent: (H, D, T + recent).
 
     Args:
         block: a block with `RelativeAttention`.
@@ -45,8 +45,16 @@ def decoding_distances(block: TransformerBlock, length, slots: int, width: int):
         >>> tuple(decoding_distances(block, length=16, slots=7, width=14).shape)
         (3, 5, 23)
     """
-    encodings = relative_encodings(length, slots, width, start=0)
-    return ops.swapaxes(block.attention.project_distances(encodings), 1, 2)
+    return _scaled_distances(block, relative_encodings(length, slots, width, start=0))
+
+
+def _scaled_distances(block: TransformerBlock, encodings):
+    """Return the projected distances divided by sqrt(D): (distances, M) -> (H, D, distances).
+
+    `cached_attention` divides the queries, but only for the logits of the keys.
+    """
+    attention = block.attention
+    return ops.swapaxes(attention.project_distances(encodings), 1, 2) * attention.key_dim**-0.5
 
 
 def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptInputs, encodings):
@@ -75,12 +83,11 @@ def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptI
     """
     if prompt.is_empty:
         return x, empty_cache(block, prompt, x.dtype)
-    distances = ops.swapaxes(block.attention.project_distances(encodings), 1, 2)  # (H, D, 2 L)
-    scale = block.attention.key_dim**-0.5
+    distances = _scaled_distances(block, encodings)  # (H, D, 2 L)
 
     def self_attend(query, key, value):
         cache = make_cache(key, value)
-        content_query, distance_query = (x * scale for x in block.attention.biased_queries(query))
+        content_query, distance_query = block.attention.biased_queries(query)
         distance_logits = ops.cast(relative_shift(small_matmul(distance_query, distances)), "float32")
         return cached_attention(content_query, [cache], distance_logits + prompt.causal_bias)[0], cache
 
@@ -102,12 +109,27 @@ def step_streams(
 
     Returns:
         outputs (B 2 K, M), the new recent cache, and None, because there is no cross-attention.
+
+    Example:
+        >>> from keras_attention.layers.decoding.blocks import block_constants
+        >>> from keras_attention.layers.decoding.cache import begin_step, first_state
+        >>> from keras_attention.layers.relative import RelativeAttention
+        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11, attention=RelativeAttention(3, key_dim=5))
+        >>> block.build((None, None, 14))
+        >>> past_cache = make_cache(keras.ops.ones((2, 3, 4, 5)), keras.ops.ones((2, 3, 4, 5)))
+        >>> step, state = begin_step(first_state({"block_0": past_cache}, keras.ops.ones((2, 4), bool), length=16))
+        >>> recent_cache = state["cache"]["recent"]["block_0"]
+        >>> distances = decoding_distances(block, length=16, slots=12, width=14)
+        >>> constants, streams = {**block_constants(block), "distances": distances}, StreamInputs(step, 4, 4)
+        >>> outputs, *_ = step_streams(block, keras.ops.ones((4, 14)), constants, recent_cache, past_cache, streams)
+        >>> tuple(outputs.shape)  # one token and one query for each of two texts
+        (4, 14)
     """
-    beams, scale = streams.step.num_beams, block.attention.key_dim**-0.5
+    beams = streams.step.num_beams
 
     def self_attend(query, key, value):  # (B, H, 2 K, D)
         caches = [append(recent_cache, key[:, :, :beams], value[:, :, :beams], streams.step.new_slots), past_cache]
-        content_query, distance_query = (x * scale for x in block.attention.biased_queries(query))
+        content_query, distance_query = block.attention.biased_queries(query)
         distance_logits = _slot_logits(distance_query, constants["distances"], caches, streams)
         bias = distance_logits + ops.concatenate([streams.step.cache_bias, streams.step.cache_bias], axis=2)
         return cached_attention(content_query, caches, bias)[0], caches[0]

@@ -14,7 +14,7 @@ def cached_attention(query, caches, bias):
     """Return the attention of one decoding step, or of a prompt, to key/value caches.
 
     Args:
-        query: (B, H, Q, D), divided by sqrt(D): one query per beam, or the tokens of a prompt.
+        query: (B, H, Q, D), one query per beam, or the tokens of a prompt. They are divided by sqrt(D).
         caches: list of key/value caches, `keys` (B, H, D, S_i) and `values` (B, H, S_i, D).
         bias: (B, 1 or H, Q, S) float32, S the sum of all S_i; B and Q may be 1. The result of `mask_bias`, to which
             other logits may be added.
@@ -30,6 +30,7 @@ def cached_attention(query, caches, bias):
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
+    query = query * query.shape[-1] ** -0.5
     logits = [small_matmul(query, cache["keys"]) for cache in caches]  # (B, H, Q, S_i) each
     logits = ops.concatenate(logits, axis=-1) if len(caches) > 1 else logits[0]  # (B, H, Q, S)
     scores = masked_softmax(ops.cast(logits, "float32") + bias, for_decoding=True)

@@ -148,7 +148,7 @@ def make_transformer(
     norm_epsilon = config.epsilon if config.norm_first and blocks else None  # of the norm after the last block
     if config.positions == "relative":
         return RelativeTransformer(blocks, inputs, norm_epsilon, name=name)
-    return Transformer(blocks, inputs, causal, norm_epsilon, cross_attention=memory, name=name)
+    return Transformer(blocks, inputs, causal, norm_epsilon, has_memory=memory, name=name)
 
 
 def make_self_attention(config: TransformerConfig) -> MultiHeadAttention | RelativeAttention:
@@ -159,10 +159,10 @@ def make_self_attention(config: TransformerConfig) -> MultiHeadAttention | Relat
         "kernel_initializer": initializer(config),
         "name": "attention",
     }
-    heads, width = config.num_heads, config.width // config.num_heads
+    num_heads, key_dim = config.num_heads, config.width // config.num_heads
     if config.positions == "relative":
-        return RelativeAttention(heads, width, use_segments=config.num_segments > 0, **options)
-    return MultiHeadAttention(heads, width, **options)
+        return RelativeAttention(num_heads, key_dim, use_segments=config.num_segments > 0, **options)
+    return MultiHeadAttention(num_heads, key_dim, **options)
 
 
 def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:

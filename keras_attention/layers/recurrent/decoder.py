@@ -1,7 +1,7 @@
 """A recurrent decoder, built from the recurrent cells of Keras, with or without attention.
 
 `call` runs the steps of a whole sequence, and `step` runs one step for each beam, so that training and decoding compute
-the same. `recurrence.py` has the computation of a step.
+the same. `step.py` has the computation of a step.
 """
 
 from __future__ import annotations
@@ -12,10 +12,16 @@ from keras import ops
 from keras_attention.argument_checks import require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.lstm import lstm_outputs
 from keras_attention.layers.masks import implicit_mask, zero_padding
-from keras_attention.layers.recurrence import AttentionFirst, DecoderMemory, DecoderStep, InputFeeding, PlainRecurrence
-from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, cell_class, states_per_cell
+from keras_attention.layers.recurrent.cells import SUPPORTS_JIT, cell_class, states_per_cell
+from keras_attention.layers.recurrent.lstm import lstm_outputs
+from keras_attention.layers.recurrent.step import (
+    AttentionFirst,
+    DecoderMemory,
+    DecoderStep,
+    InputFeeding,
+    PlainRecurrence,
+)
 from keras_attention.layers.scan import scan, select_real
 
 

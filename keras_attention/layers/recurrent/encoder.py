@@ -13,7 +13,7 @@ from keras_attention.argument_checks import require_cell, require_even, require_
 from keras_attention.layers.base import BaseLayer, WordEncoder
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask, zero_padding
-from keras_attention.layers.recurrent_cells import SUPPORTS_JIT, layer_class, states_per_cell
+from keras_attention.layers.recurrent.cells import SUPPORTS_JIT, layer_class, states_per_cell
 
 
 @keras.saving.register_keras_serializable("keras_attention")

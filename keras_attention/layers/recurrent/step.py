@@ -31,13 +31,19 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from keras_attention.layers.base import build_once
 from keras_attention.layers.decoding.step_attention import attend_step
-from keras_attention.layers.recurrent_cells import run_cells, top_output
+from keras_attention.layers.recurrent.cells import run_cells, top_output
 from keras_attention.layers.shapes import on_rows
 
 
 class DecoderStep(NamedTuple):
-    """Inputs of one step, besides the carry. In `call`, which runs T steps, the tensors have an axis T instead of K."""
+    """Inputs of one step, besides the carry. In `call`, which runs T steps, the tensors have an axis T instead of K.
+
+    Example:
+        >>> DecoderStep(keras.ops.ones((2, 3, 5))).noise is None
+        True
+    """
 
     inputs: Any  # (B, K, E)
     noise: Any = None  # (B, K, S), with which hard attention samples
@@ -45,7 +51,13 @@ class DecoderStep(NamedTuple):
 
 
 class DecoderMemory(NamedTuple):
-    """The vectors that all steps attend to."""
+    """The vectors that all steps attend to.
+
+    Example:
+        >>> values, keys = keras.ops.ones((2, 7, 11)), keras.ops.ones((2, 7, 5))
+        >>> tuple(DecoderMemory(values, keys, mask=keras.ops.ones((2, 7), bool)).keys.shape)
+        (2, 7, 5)
+    """
 
     values: Any  # (B, S, M)
     keys: Any  # (B, S, D), projected
@@ -58,6 +70,14 @@ class PlainRecurrence:
     Args:
         cells: the cells of the decoder.
         output_projection: W, a `keras.layers.Dense`.
+
+    Example:
+        >>> decoder = PlainRecurrence([keras.layers.SimpleRNNCell(7)], keras.layers.Dense(11))
+        >>> decoder.build(5, None)
+        >>> carry = decoder.first_carry([keras.ops.zeros((2, 1, 7))])
+        >>> hidden, _, carry = decoder.run(DecoderStep(keras.ops.ones((2, 1, 5))), None, carry)
+        >>> tuple(hidden.shape)
+        (2, 1, 7)
     """
 
     def __init__(self, cells: Sequence, output_projection: keras.layers.Dense) -> None:
@@ -94,6 +114,14 @@ class InputFeeding:
         output_projection: W, a `keras.layers.Dense`.
         attention: the attention layer.
 
+    Example:
+        >>> from keras_attention.layers import AdditiveAttention
+        >>> decoder = InputFeeding([keras.layers.SimpleRNNCell(7)], keras.layers.Dense(11), AdditiveAttention(3))
+        >>> decoder.build(5, (2, 13, 17))
+        >>> {name: keras.tree.map_structure(lambda x: tuple(x.shape), value)
+        ...  for name, value in decoder.first_carry([keras.ops.zeros((2, 1, 7))]).items()}
+        {'cells': [(2, 1, 7)], 'last_output': (2, 1, 11)}
+
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025, section 3.3.
     """
 
@@ -103,7 +131,7 @@ class InputFeeding:
     def build(self, input_dim: int, memory_shape: tuple) -> None:
         """Create the weights."""
         units = self.cells[-1].units
-        _build_attention(self.attention, units, memory_shape)
+        build_once(self.attention, (None, None, units), memory_shape)
         _build_cells(self.cells, input_dim + self.step_output_dim())
         self.output_projection.build((None, None, units + memory_shape[-1]))
 
@@ -140,6 +168,13 @@ class AttentionFirst:
         attention: the attention layer.
         gate: W_g, a `keras.layers.Dense` with one unit and a sigmoid.
 
+    Example:
+        >>> from keras_attention.layers import AdditiveAttention
+        >>> cells, gate = [keras.layers.SimpleRNNCell(7)], keras.layers.Dense(1, "sigmoid")
+        >>> decoder = AttentionFirst(cells, keras.layers.Dense(11), AdditiveAttention(3), gate)
+        >>> decoder.step_output_dim(memory_dim=17)  # h_t and the context
+        24
+
     Reference: Xu et al., 2015, https://arxiv.org/abs/1502.03044, sections 3.1.2 and 4.2.1.
     """
 
@@ -155,7 +190,7 @@ class AttentionFirst:
     def build(self, input_dim: int, memory_shape: tuple) -> None:
         """Create the weights."""
         units, memory_dim = self.cells[-1].units, memory_shape[-1]
-        _build_attention(self.attention, input_dim + units, memory_shape)
+        build_once(self.attention, (None, None, input_dim + units), memory_shape)
         self.gate.build((None, None, units))
         _build_cells(self.cells, input_dim + memory_dim)
         self.output_projection.build((None, None, input_dim + self.step_output_dim(memory_dim)))
@@ -188,12 +223,6 @@ def _build_cells(cells: Sequence, input_dim: int) -> None:
     for cell in cells:
         cell.build((None, input_dim))
         input_dim = cell.units
-
-
-def _build_attention(attention: keras.layers.Layer, query_dim: int, memory_shape: tuple) -> None:
-    """Create the weights of the attention, unless Keras did so when it loaded a file."""
-    if not attention.built:
-        attention.build((None, None, query_dim), memory_shape)
 
 
 def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise, for_decoding: bool):

@@ -22,13 +22,14 @@ from keras_attention.layers.scan import scan, select_real
 
 
 def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, mask=None):
-    """Return the outputs of an `LSTMCell` for each step of a sequence, with its default activations.
+    """Return the outputs of an `LSTMCell` for each step of a sequence.
 
-    The products x W, and dU, are computed for all steps at once. Automatic differentiation adds a matrix as large as U
-    to dU in each step, which takes more time than all other operations if the batch is small.
+    Two products are computed for all steps at once: x W, and dU, the gradient of the recurrent kernel U. Automatic
+    differentiation adds a matrix as large as U to dU in each step, which takes more time than all other operations if
+    the batch is small.
 
     Args:
-        cell: the cell, without dropout.
+        cell: the cell, with the default activations (sigmoid and tanh) and without dropout.
         inputs: (B, T, E).
         hidden_state: (B, F), h before the first step.
         cell_state: (B, F), c before the first step.
