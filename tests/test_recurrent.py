@@ -251,11 +251,21 @@ def test_an_encoder_with_an_initial_state_still_uses_the_implicit_mask():
     assert np.abs(explicit - array(encoder(embedded))).max() > 1e-3
 
 
+def call_with_a_late_state(inputs):
+    decoder = RecurrentDecoder(7, 3)
+    decoder(inputs)
+    return decoder(inputs, initial_state=[random(2, 7)] * 2)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
         (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
+        (lambda x: RecurrentDecoder(7, 3)(x, x), "has no attention, so it cannot read `memory` or `values`"),
+        (lambda x: RecurrentDecoder(7, 3, attend_first=True), "is True; expected False without an attention"),
+        (lambda x: RecurrentDecoder(7, 3, context_dropout=0.5), "is 0.5; expected 0.0 without an attention"),
+        (call_with_a_late_state, "built without `initial_state`"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
         (lambda x: RecurrentEncoder(7), "`units` is 7; expected an even number, or `bidirectional=False`"),
     ],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_cell, require_positive_integers
+from keras_attention.argument_checks import require, require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import implicit_mask, zero_padding
@@ -56,7 +56,7 @@ class RecurrentDecoder(BaseLayer):
 
     Call arguments:
         inputs: (B, T, E).
-        memory: (B, S, M); required with an attention.
+        memory: (B, S, M); required with an attention, None without.
         mask: (B, T) padding mask, True = a real token; the implicit mask of `inputs` when None. A masked step does not
             change the states, and its output is zero.
         memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
@@ -71,8 +71,9 @@ class RecurrentDecoder(BaseLayer):
         outputs (B, T, F). With `return_attention_scores`, a tuple of the outputs and scores (B, T, S) in float32.
 
     Raises:
-        ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention, or
-            `return_attention_scores` is True without attention.
+        ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention,
+            the first call had no `initial_state` and this one has, or there is no attention and `attend_first`,
+            `context_dropout`, `memory`, `values` or `return_attention_scores` is set.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -103,9 +104,11 @@ class RecurrentDecoder(BaseLayer):
         super().__init__(**kwargs)
         require_positive_integers(units=units, output_dim=output_dim, num_layers=num_layers)
         require_cell(cell)
+        for name, value in (("attend_first", attend_first), ("context_dropout", context_dropout)):
+            require(attention is not None or not value, name, value, f"{type(value)()} without an attention")
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
-        self.attend_first = attend_first and attention is not None
+        self.attend_first = attend_first
         self.supports_jit = SUPPORTS_JIT
         self.cells = [cell_class(cell)(units, dtype=self.dtype_policy, name=f"cell_{i}") for i in range(num_layers)]
         self.output_projection = keras.layers.Dense(output_dim, dtype=self.dtype_policy, name="output")
@@ -176,7 +179,7 @@ class RecurrentDecoder(BaseLayer):
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return the `DecoderMemory`, None without attention, and the carry before the first token."""
-        self._check_memory(memory)
+        self._check_memory(memory, values)
         carry = self.recurrence.first_carry(self._first_cell_states(batch_size, initial_state))
         if not self.has_memory:
             return None, carry
@@ -192,6 +195,11 @@ class RecurrentDecoder(BaseLayer):
         if initial_state is None:
             count = self.num_layers * states_per_cell(self.cell)
             return [ops.zeros((batch_size, 1, self.units), self.compute_dtype)] * count
+        if self.state_projections is None:
+            raise ValueError(
+                "This decoder was built without `initial_state`, so it has no projections of one; expected None. Pass "
+                "`initial_state` in the first call too."
+            )
         states = keras.tree.flatten(initial_state)
         return [ops.expand_dims(layer(states[i % len(states)]), 1) for i, layer in enumerate(self.state_projections)]
 
@@ -276,7 +284,12 @@ class RecurrentDecoder(BaseLayer):
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
 
-    def _check_memory(self, memory) -> None:
+    def _check_memory(self, memory, values=None) -> None:
+        if not self.has_memory and (memory is not None or values is not None):
+            raise ValueError(
+                "This decoder has no attention, so it cannot read `memory` or `values`; expected None. Pass "
+                "`attention` to its constructor."
+            )
         if self.has_memory and memory is None:
             raise ValueError(
                 "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "

@@ -110,14 +110,15 @@ def make_encoder(config, over_regions: bool = False) -> keras.layers.Layer:
 def make_decoder(config, memory: bool = False) -> keras.layers.Layer:
     """Return the decoder that a config describes, with `start` and `step`; with `memory` it has cross-attention."""
     if isinstance(config, RecurrentConfig):
+        attention = make_attention(config)
         return RecurrentDecoder(
             config.units,
             config.embedding_dim,
             config.num_layers,
             config.cell,
-            make_attention(config),
+            attention,
             config.dropout,
-            attend_first=isinstance(config, RecurrentCaptionerConfig),
+            attend_first=attention is not None and isinstance(config, RecurrentCaptionerConfig),
             context_dropout=0.5 if config.grounded_attention else 0.0,
             name="decoder",
         )
