@@ -110,7 +110,7 @@ def require_one_of(name: str, value: object, allowed: Collection[str], otherwise
         Traceback (most recent call last):
         ValueError: `cell` is 'lstn'; expected one of gru, lstm. Did you mean lstm?
     """
-    if value not in allowed:
+    if value not in tuple(allowed):  # the value may have no hash
         similar = did_you_mean(value, allowed) if isinstance(value, str) else ""
         raise ValueError(f"`{name}` is {value!r}; expected {one_of(allowed)}{otherwise}.{similar}")
 

@@ -13,6 +13,7 @@ from model_rows import IMAGES, MODELS, batch_for
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
+from keras_attention.layers.lstm import lstm_outputs
 
 UNIQUE = [row for row in MODELS if row.is_unique]  # the layers of the other models have rows of their own
 SEARCHED = [row for row in MODELS if row.searches_on_jax]  # `translations` searches with a recurrent translator
@@ -128,3 +129,29 @@ def test_programs_compute_in_32_bits_on_jax():
         outputs = third({"x": np.ones((2, 2)), "i": np.ones((2, 2), "int64")})
     assert (outputs["x"].dtype, outputs["i"].dtype) == ("float32", "int32")
     np.testing.assert_allclose(outputs["x"], 1 / 3, rtol=1e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="TensorFlow has no tracers")
+def test_an_lstm_is_differentiated_where_its_mask_is_computed():
+    """`jax.checkpoint` computes the mask again in the backward pass, so the gradient must not keep it."""
+    import jax
+
+    cell, rng = keras.layers.LSTMCell(5), np.random.default_rng(3)
+    inputs, hidden, memory, upstream = (
+        rng.normal(size=size).astype("float32") for size in ((2, 7, 3), (2, 5), (2, 5), (2, 7, 5))
+    )
+    cell.build((2, 3))
+
+    def outputs_of_cell(x):
+        states, outputs = [hidden, memory], []
+        for t in range(7):
+            _, new = cell(x[:, t], states)
+            states = [keras.ops.where(x[:, t, :1] > 0, a, b) for a, b in zip(new, states, strict=True)]
+            outputs.append(states[0])
+        return keras.ops.stack(outputs, axis=1)
+
+    def gradient(outputs):
+        return jax.jit(jax.grad(lambda x: (outputs(x) * upstream).sum()))(inputs)
+
+    checkpointed = jax.checkpoint(lambda x: lstm_outputs(cell, x, hidden, memory, x[..., 0] > 0))
+    np.testing.assert_allclose(gradient(checkpointed), gradient(outputs_of_cell), atol=1e-5)

@@ -20,7 +20,8 @@ LOSSES = (
     "test_token_loss.py::test_accumulated_gradients_are_those_of_one_batch[50-0.1]",
     "test_token_loss.py::test_two_replicas_have_the_loss_and_the_update_of_one",
 )
-FILES = ("test_backends.py", "test_conformance.py", *TRANSFORMER, *LOSSES)
+MEMORIES = "test_relative.py::test_the_memories_are_the_last_vectors_of_both_parts"
+FILES = ("test_backends.py", "test_conformance.py", *TRANSFORMER, *LOSSES, MEMORIES)
 
 
 @pytest.mark.slow

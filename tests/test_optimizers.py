@@ -94,9 +94,15 @@ def test_a_loaded_model_has_the_rates_of_its_layers():
 
 
 def test_a_loaded_model_with_other_variables_warns_that_its_rates_are_lost():
-    optimizer = Adam(0.1, rate_factors=[0.5, 1.0])
+    optimizer = Adam(0.1, rate_factors=np.array([0.5, 1.0]))
     with pytest.warns(UserWarning, match="has 2 `rate_factors`, and the model 1 trained variables"):
         optimizer.build([keras.Variable(np.ones(3))])
+
+
+def test_rates_of_unknown_paths_are_a_warning():
+    optimizer = Adam(0.1, rate_factors={"sequential/a": 0.5})  # saved before the first update
+    with pytest.warns(UserWarning, match="no trained variable of the model has one of the paths of `rate_factors`"):
+        optimizer.build([keras.Variable(np.ones(3), name="a")])
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(tokenizer):

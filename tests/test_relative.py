@@ -132,6 +132,21 @@ def test_a_model_encodes_a_text_in_parts():
     assert abs(after - alone).max() > 1e-3
 
 
+@pytest.mark.parametrize(("length", "size"), [(0, 0), (5, 5), (9, 8)])
+def test_the_memories_are_the_last_vectors_of_both_parts(length, size):
+    model = make_model()
+    part = {
+        "token_ids": make_rng().integers(0, V, (2, 4)),
+        "padding_mask": np.array([[1, 1, 1, 1], [1, 1, 1, 0]], bool),
+    }
+    _, first = model.encode_part(part)
+    _, memories = model.encode_part(part, first)  # the padding of the second text is before its 6 tokens
+    _, last = model.encode_part(part, first, memory_length=length)
+    assert memories["mask"].tolist() == [[True] * 8, [False] * 2 + [True] * 6]
+    for name, vectors in memories.items():
+        np.testing.assert_array_equal(last[name], vectors[:, 8 - size :])
+
+
 # Streams
 
 

@@ -51,10 +51,11 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
         for x in (inputs, cell.kernel, cell.bias, cell.recurrent_kernel, hidden_state, cell_state)
     )
     projected = ops.swapaxes(ops.matmul(inputs, kernel) + bias, 0, 1)  # (T, B, 4 F), x_t W + b of all steps
-    mask = None if mask is None else ops.expand_dims(ops.swapaxes(mask, 0, 1), -1)  # (T, B, 1)
+    masks = [ops.expand_dims(ops.cast(ops.swapaxes(mask, 0, 1), projected.dtype), -1)] if mask is not None else []
 
     @ops.custom_gradient
-    def run(projected, recurrent, hidden_state, cell_state):
+    def run(projected, recurrent, hidden_state, cell_state, *masks):  # JAX needs all tensors as arguments
+        mask = masks[0] if masks else None  # (T, B, 1)
         hidden, cell, gates = _forward(projected, recurrent, hidden_state, cell_state, mask)
         hidden_before = ops.concatenate([hidden_state[None], hidden])[:-1]  # (T, B, F), h_{t-1} of all steps
         cell_before = ops.concatenate([cell_state[None], cell])[:-1]  # (T, B, F), c_{t-1} of all steps
@@ -63,12 +64,13 @@ def lstm_outputs(cell: keras.layers.LSTMCell, inputs, hidden_state, cell_state, 
             d_hidden = arguments[0] if upstream is None else upstream  # (T, B, F), the gradients of the outputs
             d_gates, d_first_hidden, d_first_cell = _backward(d_hidden, gates, cell, cell_before, recurrent, mask)
             rows, d_rows = (ops.reshape(x, (-1, x.shape[-1])) for x in (hidden_before, d_gates))  # (T B, F), (T B, 4 F)
-            return d_gates, ops.matmul(ops.transpose(rows), d_rows), d_first_hidden, d_first_cell
+            d_recurrent, d_masks = ops.matmul(ops.transpose(rows), d_rows), [ops.zeros_like(x) for x in masks]
+            return d_gates, d_recurrent, d_first_hidden, d_first_cell, *d_masks
 
         return hidden, gradient
 
     recurrent = ops.copy(recurrent)  # `custom_gradient` rejects variables
-    return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state), 0, 1)
+    return ops.swapaxes(run(projected, recurrent, hidden_state, cell_state, *masks), 0, 1)
 
 
 def _forward(projected, recurrent, hidden_state, cell_state, mask):
@@ -78,7 +80,7 @@ def _forward(projected, recurrent, hidden_state, cell_state, mask):
         projected: (T, B, 4 F), x_t W + b.
         recurrent: (F, 4 F), U.
         hidden_state, cell_state: (B, F), h and c before the first step.
-        mask: (T, B, 1), True = a real step; None if all steps are real.
+        mask: (T, B, 1), 1 = a real step; None if all steps are real.
 
     Returns:
         h_t (T, B, F), c_t (T, B, F), and i, f, g and o side by side (T, B, 4 F).
@@ -107,7 +109,7 @@ def _backward(d_hidden, gates, cell, cell_before, recurrent, mask):
         gates: (T, B, 4 F), i, f, g and o side by side.
         cell, cell_before: (T, B, F), c_t and c_{t-1}.
         recurrent: (F, 4 F), U.
-        mask: (T, B, 1), True = a real step; None if all steps are real.
+        mask: (T, B, 1), 1 = a real step; None if all steps are real.
 
     Returns:
         dz_t (T, B, 4 F), and dh and dc before the first step, (B, F) each.

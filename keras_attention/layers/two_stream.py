@@ -48,10 +48,11 @@ def gather_last(states, mask, length=None):
         >>> keras.ops.convert_to_numpy(mask).tolist()
         [[False, True, True]]
     """
-    size = ops.shape(mask)[1]
+    size = ops.shape(mask)[1]  # a number on JAX, where slices need one
     ranks = ops.arange(size) + size * ops.cast(mask, "int32")  # (B, L): padding, then real tokens in order
     order = ops.argsort(ranks, axis=1)  # (B, L)
-    order = order if length is None else order[:, ops.maximum(size - length, 0) :]  # (B, m)
+    if length is not None:
+        order = order[:, max(size - length, 0) if isinstance(size, int) else ops.maximum(size - length, 0) :]  # (B, m)
     return ops.take_along_axis(states, ops.expand_dims(order, -1), axis=1), ops.take_along_axis(mask, order, axis=1)
 
 

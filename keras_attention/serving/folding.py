@@ -54,13 +54,13 @@ def folded_convolutions(network: keras.Model) -> dict[keras.layers.Layer, Callab
     """
     replaced: dict[keras.layers.Layer, Callable] = {}
     for layer in network.layers:
-        readers = [other for other in network.layers if _reads(other, layer)]
+        readers = [other for other in network.operations if _reads(other, layer)]
         if len(readers) == 1 and _can_fold(layer, readers[0]) and not _is_output(network, layer):
             replaced |= {layer: FoldedConvolution(layer, readers[0]), readers[0]: lambda inputs: inputs}
     return replaced
 
 
-def _reads(reader: keras.layers.Layer, layer: keras.layers.Layer) -> bool:
+def _reads(reader: keras.Operation, layer: keras.layers.Layer) -> bool:
     return any(tensor is layer.output for tensor in keras.tree.flatten(reader.input))
 
 
@@ -68,7 +68,7 @@ def _is_output(network: keras.Model, layer: keras.layers.Layer) -> bool:
     return any(tensor is layer.output for tensor in network.outputs)
 
 
-def _can_fold(layer: keras.layers.Layer, norm: keras.layers.Layer) -> bool:
+def _can_fold(layer: keras.layers.Layer, norm: keras.Operation) -> bool:
     if type(layer) not in (keras.layers.Conv2D, keras.layers.DepthwiseConv2D):
         return False
     if type(norm) is not keras.layers.BatchNormalization or norm.axis not in (-1, 3):

@@ -102,7 +102,8 @@ class Adam(keras.optimizers.Adam):
         **kwargs,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        self.rate_factors, self.no_decay = rate_factors or {}, list(no_decay)
+        self.rate_factors = {} if rate_factors is None else rate_factors
+        self.no_decay = list(no_decay)
         if self.no_decay:
             self.exclude_from_weight_decay(var_names=self.no_decay)
 
@@ -114,15 +115,19 @@ class Adam(keras.optimizers.Adam):
 
     def _factors_of(self, variables) -> list[float]:
         if isinstance(self.rate_factors, Mapping):
-            return [self.rate_factors.get(variable.path, 1.0) for variable in variables]
-        if len(self.rate_factors) != len(variables):
-            warnings.warn(
-                f"The optimizer has {len(self.rate_factors)} `rate_factors`, and the model {len(variables)} trained "
-                "variables; expected the same number. The factors are not used; compile the model again.",
-                stacklevel=4,
+            factors = [self.rate_factors.get(variable.path) for variable in variables]
+            is_used = not self.rate_factors or any(factor is not None for factor in factors)
+            problem = "no trained variable of the model has one of the paths of `rate_factors`"
+        else:
+            factors, is_used = self.rate_factors, len(self.rate_factors) == len(variables)
+            problem = (
+                f"the optimizer has {len(self.rate_factors)} `rate_factors`, and the model {len(variables)} trained "
+                "variables; expected the same number"
             )
+        if not is_used:
+            warnings.warn(f"The factors are not used: {problem}. Compile the model again.", stacklevel=4)
             return [1.0] * len(variables)
-        return self.rate_factors
+        return [1.0 if factor is None else float(factor) for factor in factors]
 
     def _apply_weight_decay(self, variables) -> None:
         """Do nothing: `update_step` applies the weight decay, because variables have different learning rates."""
