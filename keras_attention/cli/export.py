@@ -36,7 +36,7 @@ _EXPORT = [
         "replace_unknown",
         group="Decoding",
         default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
-        "minus the prompt",
+        "minus the length of the prompt",
     ),
     Option(
         "--precision",
@@ -170,7 +170,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASK_SPECS)),
-    help="Task of MODEL; if the checkpoint has another task, MODEL gets a new head, which must be trained.  "
+    help="Task of MODEL; if the checkpoint has another task, MODEL has a new head with random weights, which must be trained.  "
     "[default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")

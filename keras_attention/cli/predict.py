@@ -35,8 +35,8 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT instead of each text; SCORE is its log-probability, with beam search divided by the "
-    "length penalty.",
+    help="write SCORE<tab>TEXT instead of each text; SCORE is the log-probability of the text. Beam "
+    "search divides it by the length penalty.",
 )
 _OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
 _ARGUMENTS = (
@@ -230,7 +230,7 @@ _SEED = Option(
 )
 
 
-_COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model, minus the prompt")]
+_COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model minus the length of the prompt")]
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
@@ -239,7 +239,7 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The new tokens are sampled; with --num-beams, beam search finds them. The search of an export was chosen by
+    The new tokens are sampled, or searched with --num-beams beams. The search of an export was chosen by
     `keras-attention export` and cannot be changed. A newline in an output is printed as \\n. With
     --num-return-sequences N, an output line is a list of up to N texts, best first, separated by tabs.
     """

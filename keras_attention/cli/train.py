@@ -219,7 +219,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     plm         permutation language model, XLNet: continues texts
 
     With TASK, as in `keras-attention train tagger --help`, this help lists only the options of the task. A default
-    that depends on the data follows from the size of the training data; the run prints it. Example:
+    that depends on the data is computed from the size of the training data and printed. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
