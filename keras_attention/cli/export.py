@@ -170,8 +170,8 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASK_SPECS)),
-    help="Task of MODEL; if the checkpoint has another task, MODEL has a new head with random weights, which must be trained.  "
-    "[default: the task of the checkpoint]",
+    help="Task of MODEL; if the checkpoint has another task, MODEL has a new head with random weights, which must be "
+    "trained.  [default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:

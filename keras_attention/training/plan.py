@@ -72,7 +72,7 @@ class TrainingPlan:
         monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
             (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
         mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by its name.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references, such as zh for Chinese.
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references (zh for Chinese).
         patience: stop after this many epochs without improvement. An epoch is better than another if its metric is
             better; if the metrics are equal, the lower loss decides.
         average_checkpoints: average the weights of this many epochs, the last ones of the run. The average is kept only
