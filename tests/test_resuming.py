@@ -8,10 +8,12 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import jax_environment
+from conftest import PAIRS, jax_environment
 from small_runs import run, small_model
 
+from keras_attention.training import TrainingPlan
 from keras_attention.training.checkpoints import assign
+from keras_attention.training.run_state import run_identity
 
 KILLED_RUN = str(pathlib.Path(__file__).parent / "killed_run.py")
 
@@ -83,3 +85,8 @@ def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(to
         run(small_model(tokenizer), tmp_path, epochs=1)
     with pytest.raises(ValueError, match="another config or vocabulary"):
         run(small_model(tokenizer, units=14), tmp_path, epochs=1)
+
+
+def test_a_run_may_be_resumed_with_another_region_cache():
+    identities = [run_identity(TrainingPlan(), PAIRS, None, {"region_cache": name}) for name in ("old", "new")]
+    assert identities[0] == identities[1]

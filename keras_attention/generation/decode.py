@@ -29,9 +29,7 @@ class SearchInputs(NamedTuple):
     seeds: Any  # (B,) int, the seed of the random numbers
     prefix_ids: Any  # (B, T) int, the tokens with which a text begins
     prefix_mask: Any  # (B, T) bool, True = a prefix token
-    stop_table: Any = (
-        None  # (states, V) int, the next state; see `data.stop_strings.stop_table`; None for no stop strings
-    )
+    stop_table: Any = None  # (states, V) int, the next state; see `data.stop_strings.stop_table`
 
 
 def search_fields(limits, seeds, prefix_ids, prefix_mask) -> dict:

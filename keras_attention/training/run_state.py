@@ -186,7 +186,7 @@ def was_pretrained(directory: pathlib.Path) -> bool | None:
 
 def run_identity(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
     """Return what a run depends on: digests of its data, and the plan and options as strings."""
-    may_change = ("epochs", "patience", "average_checkpoints", "monitor", "cache")
+    may_change = ("epochs", "patience", "average_checkpoints", "monitor", "region_cache")
     settings = {**dataclasses.asdict(plan), **options}
     return {
         "training data": digest(examples),
