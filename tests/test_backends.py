@@ -13,7 +13,7 @@ from model_rows import IMAGES, MODELS, batch_for
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
-from keras_attention.layers.lstm import lstm_outputs
+from keras_attention.layers.recurrent.lstm import lstm_outputs
 
 UNIQUE = [row for row in MODELS if row.is_unique]  # the layers of the other models have rows of their own
 SEARCHED = [row for row in MODELS if row.searches_on_jax]  # `translations` searches with a recurrent translator

@@ -155,7 +155,8 @@ def test_a_resumed_run_knows_the_labels_of_the_model_that_it_started_from(tmp_pa
     }
     options = {**files, **dict.fromkeys(("images", "columns", "tag_column"))}
     for init in (model, None):  # a new run, then a resumed one, which does not load the model
+        options |= training_run._labels_of(init, ka.TextClassifier)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            examples, valid = training_run._read(ka.TextClassifier, options, init)
+            examples, valid = training_run._read(ka.TextClassifier, options)
         assert (len(examples), valid) == (12, [("a dull film", "bad")])
