@@ -71,15 +71,15 @@ def _is_integer(value: object) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def require_even(name: str, value: int, otherwise: str) -> None:
-    """Raise ValueError unless the value is even; `otherwise` says which other argument or layer to use.
+def require_even(name: str, value: int, otherwise: str = "") -> None:
+    """Raise ValueError unless the value is even; `otherwise` says what else is possible.
 
     Example:
-        >>> require_even("width", 7, "`PositionEmbedding`")
+        >>> require_even("width", 7, " or learned positions")
         Traceback (most recent call last):
-        ValueError: `width` is 7; expected an even number, or `PositionEmbedding`.
+        ValueError: `width` is 7; expected an even number or learned positions.
     """
-    require(value % 2 == 0, name, value, f"an even number, or {otherwise}")
+    require(value % 2 == 0, name, value, f"an even number{otherwise}")
 
 
 def require_less_than_one(name: str, value: float) -> None:

@@ -263,11 +263,21 @@ def call_with_a_late_state(inputs):
         (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
         (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
         (lambda x: RecurrentDecoder(7, 3)(x, x), "has no attention, so it cannot read `memory` or `values`"),
-        (lambda x: RecurrentDecoder(7, 3, attend_first=True), "is True; expected False without an attention"),
-        (lambda x: RecurrentDecoder(7, 3, context_dropout=0.5), "is 0.5; expected 0.0 without an attention"),
+        (
+            lambda x: RecurrentDecoder(7, 3, attend_first=True),
+            "`attend_first` is True; expected False without an attention",
+        ),
+        (
+            lambda x: RecurrentDecoder(7, 3, context_dropout=0.5),
+            "`context_dropout` is 0.5; expected 0 without an attention",
+        ),
+        (
+            lambda x: RecurrentDecoder(7, 3)(keras.Input(x.shape[1:]), values=keras.Input(x.shape[1:])),
+            "has no attention",
+        ),
         (call_with_a_late_state, "built without `initial_state`"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
-        (lambda x: RecurrentEncoder(7), "`units` is 7; expected an even number, or `bidirectional=False`"),
+        (lambda x: RecurrentEncoder(7), "`units` is 7; expected an even number or an encoder of one direction"),
     ],
 )
 def test_invalid_arguments_are_errors(call, message):

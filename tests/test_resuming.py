@@ -4,6 +4,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -13,7 +14,7 @@ from small_runs import run, small_model
 
 from keras_attention.training import TrainingPlan
 from keras_attention.training.checkpoints import assign
-from keras_attention.training.run_state import run_identity
+from keras_attention.training.run_state import RunState, run_identity
 
 KILLED_RUN = str(pathlib.Path(__file__).parent / "killed_run.py")
 
@@ -90,3 +91,9 @@ def test_resuming_another_models_run_is_an_error_and_a_finished_run_a_warning(to
 def test_a_run_may_be_resumed_with_another_region_cache():
     identities = [run_identity(TrainingPlan(), PAIRS, None, {"region_cache": name}) for name in ("old", "new")]
     assert identities[0] == identities[1]
+
+
+def test_an_option_that_is_left_out_is_a_change():
+    state = types.SimpleNamespace(identity={"seed": "3"}, directory="run")
+    with pytest.raises(ValueError, match="cannot be resumed: augment was True and is None"):
+        RunState._check_identity(state, {"seed": "3", "augment": "True"})

@@ -37,6 +37,8 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
     """Train a model of a task with the options of `train`, and return it with the best weights."""
     out = local_path(out)
     check_options(task, options)
+    if not (out / "model.keras").exists():
+        _refuse(_file_rules(options))
     try:
         seed = ka.training.TrainingPlan(**_plan_overrides(options)).seed
     except ValueError as error:
@@ -79,7 +81,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
 
 
 def check_options(task: type, options: dict[str, Any]) -> None:
-    """Check the options before any file is read: that they fit together, and that the preset and --init exist.
+    """Check the options before any file is read: that they fit together, and that the preset exists.
 
     Raises:
         click.UsageError: options contradict each other; the message contains the fix.
@@ -114,10 +116,6 @@ def _model_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
         (
             init and options["unlabelled_texts"],
             "--init is trained already, and --pretrain starts with a new model; choose one of the two.",
-        ),
-        *(
-            (not local_path(path).exists(), f"--pretrain: there is no file {path}.")
-            for path in options["unlabelled_texts"]
         ),
         (
             options["lora"] and options["freeze"],
@@ -174,8 +172,14 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
             options["region_cache"] and options["augment"],
             "--augment changes the images in each epoch, so their regions cannot be cached; leave out --region-cache.",
         ),
-        (options["init"] and not local_path(options["init"]).exists(), f"--init: there is no model {options['init']}."),
     ]
+
+
+def _file_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
+    """Return the rules of the files that a new run reads, and a resumed one does not."""
+    files = [("--init: there is no model", options["init"])] if options["init"] else []
+    files += [("--pretrain: there is no file", path) for path in options["unlabelled_texts"]]
+    return [(not local_path(path).exists(), f"{problem} {path}.") for problem, path in files]
 
 
 def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class SinusoidalPositions(BaseLayer):
 
     def build(self, inputs_shape) -> None:
         """Check the width; there are no weights."""
-        require_even("width", inputs_shape[-1], "the layer `PositionEmbedding`")
+        require_even("width", inputs_shape[-1], " or learned positions")
 
     def call(self, inputs, start=0):
         """Compute the outputs; see the class docstring."""

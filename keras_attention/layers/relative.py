@@ -138,7 +138,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights."""
-        require_even("width", query_shape[-1], "a projection before this layer")
+        require_even("width", query_shape[-1])
         super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
         self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")

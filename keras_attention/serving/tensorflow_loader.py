@@ -92,7 +92,7 @@ class TensorFlowLoader:
     def _check(self) -> None:
         if self.tf.TF_GetCode(self.status):
             message = self.tf.TF_Message(self.status).decode("utf-8", "replace")
-            raise RuntimeError(f"TensorFlow's C++ library failed: {message}. Export the model again.")
+            raise RuntimeError(f"TensorFlow's C++ library: {message.rstrip('.')}; expected an export that it can load.")
 
     def _find(self, names: list[str]) -> ctypes.Array:
         outputs = (_Output * len(names))()

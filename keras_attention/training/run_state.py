@@ -90,7 +90,7 @@ class RunState(keras.callbacks.Callback):
     def _check_identity(self, saved: dict[str, str | None]) -> None:
         changed = [
             f"the {name} changed" if name.endswith(" data") else f"{name} was {saved.get(name)} and is {value}"
-            for name, value in self.identity.items()
+            for name, value in {**dict.fromkeys(saved), **self.identity}.items()
             if saved.get(name) != value
         ]
         if changed:

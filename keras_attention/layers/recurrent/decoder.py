@@ -104,8 +104,9 @@ class RecurrentDecoder(BaseLayer):
         super().__init__(**kwargs)
         require_positive_integers(units=units, output_dim=output_dim, num_layers=num_layers)
         require_cell(cell)
-        for name, value in (("attend_first", attend_first), ("context_dropout", context_dropout)):
-            require(attention is not None or not value, name, value, f"{type(value)()} without an attention")
+        if attention is None:
+            require(not attend_first, "attend_first", attend_first, "False without an attention")
+            require(not context_dropout, "context_dropout", context_dropout, "0 without an attention")
         self.units, self.output_dim, self.num_layers, self.cell = units, output_dim, num_layers, cell
         self.attention, self.dropout, self.context_dropout = attention, dropout, context_dropout
         self.attend_first = attend_first
@@ -303,9 +304,11 @@ class RecurrentDecoder(BaseLayer):
                 "`attention` to its constructor."
             )
 
-    def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
+    def compute_output_spec(
+        self, inputs, memory=None, *_: object, values=None, return_attention_scores=False, **__: object
+    ):
         """Return the shapes and dtypes of the outputs."""
-        self._check_memory(memory)
+        self._check_memory(memory, values)
         self._check_scores(return_attention_scores)
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)

@@ -73,7 +73,7 @@ class RecurrentEncoder(BaseLayer):
         require_positive_integers(units=units, num_layers=num_layers)
         require_cell(cell)
         if bidirectional:
-            require_even("units", units, "`bidirectional=False`")
+            require_even("units", units, " or an encoder of one direction")
         self.units, self.num_layers, self.cell = units, num_layers, cell
         self.bidirectional, self.dropout, self.return_state = bidirectional, dropout, return_state
         self.supports_jit = SUPPORTS_JIT
