@@ -384,6 +384,8 @@ def main() -> None:
         name, folder = sys.argv[3:]
         serve(globals()[name], pathlib.Path(folder))
         return
+    if unknown := set(sys.argv[2:]) - set(ENGINES[NAME]):
+        sys.exit(f"Unknown engines: {', '.join(sorted(unknown))}. Expected some of: {', '.join(ENGINES[NAME])}.")
     packages = ("tensorflow", "keras", "keras-hub", "ctranslate2", "torch", "transformers")
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     print(f"{platform.machine()}, {os.cpu_count()} cores; {versions}\n")
