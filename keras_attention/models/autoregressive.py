@@ -12,12 +12,11 @@ from keras import ops
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
-from keras_attention.generation.decode import search_fields
 from keras_attention.outputs import Completion
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
+from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, search_inputs
 
 
 class AutoregressiveLM:
@@ -112,10 +111,10 @@ class AutoregressiveLM:
         if keras.backend.backend() == "jax":
             num_read = int(num_read) // 8 * 8  # JAX compiles each shape
         limits = self._length_limits(lengths - 1, strategy)
-        search = search_fields(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
-        stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
+        vocabulary_size, seeds, prefix = self.config.vocabulary_size, inputs["seeds"], (ids[:, 1:], mask[:, 1:])
+        search = search_inputs(strategy, self.tokenizer, vocabulary_size, limits, seeds, *prefix)
         read = {"token_ids": ids[:, :num_read], "padding_mask": mask[:, 1 : num_read + 1]}
-        return {**read, "start_ids": ids[:, 0], **search, **stop}
+        return {**read, "start_ids": ids[:, 0], **search}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for continuations.

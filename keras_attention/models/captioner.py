@@ -16,7 +16,7 @@ from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
 from keras_attention.generation import Greedy, Sampling, Strategy
-from keras_attention.generation.decode import best_hypotheses, search_fields
+from keras_attention.generation.decode import best_hypotheses
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
@@ -37,7 +37,7 @@ from keras_attention.prediction.run_batches import (
     predict_outputs,
     run_batches,
 )
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
+from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, search_inputs
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -353,11 +353,9 @@ class Captioner(DecoderSteps, Task):
                 that cannot be read; and `seeds` (B,) int.
             strategy: the search strategy.
         """
-        max_length = self.config.max_length
-        limits = limit_lengths(ops.zeros_like(inputs["seeds"]) + max_length, strategy, max_length)
-        no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        search = search_fields(limits, inputs["seeds"], no_prefix, no_prefix)
-        return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
+        max_length, seeds = self.config.max_length, inputs["seeds"]
+        limits = limit_lengths(ops.zeros_like(seeds) + max_length, strategy, max_length)
+        return {**inputs, **search_inputs(strategy, self.tokenizer, self.config.vocabulary_size, limits, seeds)}
 
     def compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for captions; `inputs` come from `prepare`.

@@ -10,7 +10,7 @@ from keras import ops
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
-from keras_attention.generation.decode import SearchInputs, decode
+from keras_attention.generation.decode import SearchInputs, decode, search_fields
 from keras_attention.generation.option_types import replace_options
 
 
@@ -46,9 +46,32 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     return replace_options(strategy, {"suppress_tokens": both})
 
 
-def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
-    """Return the `stop_table` of `SearchInputs`; an empty dict if the strategy has no stop strings."""
-    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
+def search_inputs(
+    strategy: Strategy, tokenizer: Any, vocabulary_size: int, limits, seeds, prefix_ids=None, prefix_mask=None
+) -> dict:
+    """Return the fields of `SearchInputs`, without `start_ids`.
+
+    Args:
+        strategy: the search strategy.
+        tokenizer: the tokenizer of the generated texts.
+        vocabulary_size: V, the number of logits.
+        limits: (B,) int, from `limit_lengths`.
+        seeds: (B,) int.
+        prefix_ids, prefix_mask: (B, L), the tokens with which the texts begin; None for none.
+
+    Returns:
+        dict of the arguments of `search_fields`, with (B, T) prefixes, and of `stop_table` if there are stop strings.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["to be"], "characters")
+        >>> inputs = search_inputs(ka.Greedy(stop=["."]), tokenizer, 11, limits=np.array([3]), seeds=np.array([0]))
+        >>> sorted(inputs)
+        ['limits', 'prefix_ids', 'prefix_mask', 'seeds', 'stop_table']
+    """
+    if prefix_ids is None:
+        prefix_ids = prefix_mask = ops.expand_dims(seeds, 1)[:, :0]
+    fields = search_fields(limits, seeds, prefix_ids, prefix_mask)
+    return {**fields, "stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else fields
 
 
 def limit_lengths(default, strategy: Strategy, max_length: int | None, prompt_lengths=0):
