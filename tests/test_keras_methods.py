@@ -170,7 +170,7 @@ def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_p
 
 def test_threads_share_a_model(classifier):
     expected = [output.score for output in classifier.classify(TEXTS)]
-    compiled_function(classifier, type(classifier).compute).programs.clear()  # so that the threads compile
+    compiled_function(classifier, type(classifier)._compute).programs.clear()  # so that the threads compile
     outputs = {}
 
     def classify(index):

@@ -32,7 +32,6 @@ from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import RawImages, check_images
 from keras_attention.prediction.run_batches import (
     compiled_function,
-    compute_outputs,
     objects_from_rows,
     predict_outputs,
     run_batches,
@@ -325,7 +324,7 @@ class Captioner(DecoderSteps, Task):
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
             inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
-            return compute_outputs(self, None, inputs, strategy=strategy)
+            return self.predict_arrays(inputs, strategy=strategy)
 
         return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
@@ -341,12 +340,12 @@ class Captioner(DecoderSteps, Task):
         """
         strategy, count = Sampling(num_return_sequences=num_return_sequences), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
-        computed = compiled_function(self, type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
+        computed = compiled_function(self, type(self)._compute)(self._prepare(inputs, strategy), strategy=strategy)
         rows = zip(computed["tokens"], computed["lengths"], strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
-    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Return the inputs of `compute`: these inputs and the length limits of the search.
+    def _prepare(self, inputs: dict, strategy: Strategy) -> dict:
+        """Return the inputs of `_compute`: these inputs and the length limits of the search.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, False for images
@@ -357,8 +356,8 @@ class Captioner(DecoderSteps, Task):
         limits = limit_lengths(ops.zeros_like(seeds) + max_length, strategy, max_length)
         return {**inputs, **search_inputs(strategy, self.tokenizer, self.config.vocabulary_size, limits, seeds)}
 
-    def compute(self, inputs: dict, strategy: Strategy) -> dict:
-        """Search for captions; `inputs` come from `prepare`.
+    def _compute(self, inputs: dict, strategy: Strategy) -> dict:
+        """Search for captions; `inputs` come from `_prepare`.
 
         Returns:
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
@@ -370,7 +369,7 @@ class Captioner(DecoderSteps, Task):
             computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.

@@ -104,9 +104,8 @@ class Translator(DecoderSteps, Task):
         return self._logits_of(outputs)
 
     @property
-    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
-        """The token embeddings of source and target."""
-        return self.source_embedding, self.target_embedding
+    def _output_embedding(self) -> keras.layers.Layer:
+        return self.target_embedding
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
@@ -194,7 +193,7 @@ class Translator(DecoderSteps, Task):
         ids, mask = batch.arrays()
         return {"source_ids": ids, "source_mask": mask, "valid": batch.valid()}
 
-    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+    def _prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Add the length limits of the search.
 
         Args:
@@ -203,7 +202,7 @@ class Translator(DecoderSteps, Task):
             strategy: the search strategy.
 
         Returns:
-            dict of the inputs of `compute`.
+            dict of the inputs of `_compute`.
         """
         limits = self._length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
         prefix = {name: inputs[name] for name in ("prefix_ids", "prefix_mask") if name in inputs}
@@ -212,11 +211,11 @@ class Translator(DecoderSteps, Task):
         tokenizer, vocabulary_size = self.target_tokenizer, self.config.target_vocabulary_size
         return {**inputs, **search_inputs(strategy, tokenizer, vocabulary_size, limits, inputs["seeds"], **prefix)}
 
-    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+    def _compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for translations.
 
         Args:
-            inputs: dict of tensors, from `prepare`.
+            inputs: dict of tensors, from `_prepare`.
             strategy: the search strategy.
 
         Returns:
@@ -238,7 +237,7 @@ class Translator(DecoderSteps, Task):
         is_word = ops.concatenate([source_mask[:, 1:], ops.zeros_like(source_mask[:, :1])], axis=1)
         return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `attention` (B, T, S).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.

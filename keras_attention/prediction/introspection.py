@@ -123,7 +123,8 @@ def has_encoder(model: Any) -> bool:
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    return bool(getattr(model, "stacks", ())) and "token_ids" in model.input and bool(model.stacks[0].blocks)
+    stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
+    return stack is not None and "token_ids" in model.input and bool(stack.blocks)
 
 
 def can_score(model: Any) -> bool:

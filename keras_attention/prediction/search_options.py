@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -34,10 +35,31 @@ def check_strategy(strategy: Any, default: type) -> Any:
     return default() if strategy is None else strategy
 
 
+def input_reader_for(model: Any, strategy: Strategy | None) -> Any:
+    """Return the `input_reader` of a model; a language model with learned positions leaves room for the new tokens.
+
+    These are the `max_new_tokens` of the strategy, or else its `min_new_tokens`.
+
+    Raises:
+        ValueError: the new tokens leave no room for a prompt.
+    """
+    reader, max_length = model.input_reader, model.config.max_length
+    if strategy is None or "target_ids" in model.input or model.config.positions != "learned":
+        return reader
+    new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
+    if new_tokens >= max_length:
+        name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
+        raise ValueError(
+            f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
+            f"{max_length} tokens, prompt included; expected at most {limit}."
+        )
+    return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
+
+
 def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppress_tokens`.
 
-    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
+    With `replace_unknown`, the unknown token is allowed, because a translator replaces it.
     """
     special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppress_tokens if not (strategy.replace_unknown and i == special.unknown)]
