@@ -21,7 +21,7 @@ from foreign import (
 
 import keras_attention as ka
 from keras_attention.data import special_tokens_of
-from keras_attention.prediction.text_encoding import encode_text
+from keras_attention.prediction.encoder_outputs import encode_text
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.tokenizers import read_word_piece
 

@@ -10,12 +10,12 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Sampling, Strategy
+from keras_attention.generation import Strategy
 from keras_attention.outputs import Completion
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import (
+from keras_attention.prediction.run_search import (
     check_strategy,
     input_reader_for,
     limit_lengths,
@@ -61,7 +61,7 @@ class AutoregressiveLM:
             >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
             True
         """
-        prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
+        prompts, strategy = check_texts(prompts), check_strategy(strategy, self.spec.default_strategy)
         inputs = EncodedTexts.encode(input_reader_for(self, strategy), prompts, multiple=1)
         return predict_outputs(self, inputs, prompts, batch_size, strategy=strategy)
 

@@ -15,16 +15,16 @@ from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConf
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Greedy, Sampling, Strategy
-from keras_attention.generation.decode import best_hypotheses
+from keras_attention.generation import Sampling, Strategy
+from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
+from keras_attention.models.network.image_encoder_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.caption_data import CaptionData
 from keras_attention.outputs import Caption
@@ -36,7 +36,7 @@ from keras_attention.prediction.run_batches import (
     predict_outputs,
     run_batches,
 )
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, search_inputs
+from keras_attention.prediction.run_search import check_strategy, limit_lengths, run_search, search_inputs
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -307,7 +307,7 @@ class Captioner(DecoderSteps, Task):
             >>> model.caption([np.zeros((32, 32, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
             (8, 8)
         """
-        images, strategy = check_images(images), check_strategy(strategy, Greedy)
+        images, strategy = check_images(images), check_strategy(strategy, self.spec.default_strategy)
         return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
@@ -319,7 +319,7 @@ class Captioner(DecoderSteps, Task):
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
         """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
-        strategy = check_strategy(strategy, Greedy)
+        strategy = check_strategy(strategy, self.spec.default_strategy)
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")

@@ -27,8 +27,8 @@ from keras_attention.models.task import Task
 from keras_attention.models.task_data.label_data import ClassificationData
 from keras_attention.outputs import Classification
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.encoder_outputs import encode_text, pool_sequence
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.text_encoding import encode_text, pool_sequence
 from keras_attention.task_specs import TASK_SPECS
 
 

@@ -12,8 +12,8 @@ from keras import ops
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Greedy, Strategy
-from keras_attention.generation.decode import best_hypotheses
+from keras_attention.generation import Strategy
+from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import OutputBias
 from keras_attention.models.network.config_checks import known_vocabulary, with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
@@ -25,7 +25,7 @@ from keras_attention.outputs import Translation
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, search_inputs
+from keras_attention.prediction.run_search import check_strategy, limit_lengths, run_search, search_inputs
 from keras_attention.task_specs import ADDED_TOKENS, TASK_SPECS, TOKENS_PER_SOURCE_TOKEN
 
 
@@ -173,7 +173,7 @@ class Translator(DecoderSteps, Task):
             >>> model.translate(["we eat"], ka.Greedy(max_new_tokens=3))[0].source
             'we eat'
         """
-        texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
+        texts, strategy = check_texts(texts), check_strategy(strategy, self.spec.default_strategy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(

@@ -22,8 +22,8 @@ from keras_attention.prediction.encoded_inputs import (
     check_images,
     check_texts,
 )
+from keras_attention.prediction.encoder_outputs import encode_text, mean_sequence
 from keras_attention.prediction.run_batches import compiled_function, run_batches
-from keras_attention.prediction.text_encoding import encode_text, mean_sequence
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:

@@ -15,7 +15,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.prediction import introspection
-from keras_attention.prediction.search_options import check_strategy, input_reader_for
+from keras_attention.prediction.run_search import check_strategy, input_reader_for
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision

@@ -1,7 +1,7 @@
 """The base class of search strategies, with their common options.
 
 A strategy chooses, from the log-probabilities of all continuations, which hypotheses stay active and which finish. It
-uses neither the model nor the tokenizer; `decode.py` runs the loop.
+uses neither the model nor the tokenizer; `search_loop.py` runs the loop.
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from keras import ops
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
-from keras_attention.generation.decode import SearchInputs, decode, search_fields
 from keras_attention.generation.option_types import replace_options
+from keras_attention.generation.search import SearchInputs, generate, search_fields
 
 
 def check_strategy(strategy: Any, default: type) -> Any:
@@ -122,18 +122,18 @@ def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> 
     """Search for the best texts of a model, which contain no special tokens.
 
     Args:
-        model: see `decode`.
+        model: see `generate`.
         inputs: dict of the fields of `SearchInputs` and of tensors for `model.start`. Without `start_ids`, a text
             begins after the start token.
         strategy: the search strategy.
         tokenizer: the tokenizer of the texts.
 
     Returns:
-        the results of `decode`.
+        the results of `generate`.
     """
     special = special_tokens_of(tokenizer)
     fields = {name: inputs[name] for name in SearchInputs._fields if name in inputs}
     fields.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
     encoder_inputs = {name: value for name, value in inputs.items() if name not in fields}
     strategy = suppress_special(strategy, tokenizer)
-    return decode(model, encoder_inputs, strategy, SearchInputs(**fields), special.end)
+    return generate(model, encoder_inputs, strategy, SearchInputs(**fields), special.end)
