@@ -5,7 +5,8 @@
     value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
     contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
-`MultiHeadAttention` and `RelativeAttention` differ in what is between the projections.
+`AttentionHeads` is the base of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
+projections. The functions split and merge heads; `..._step_heads` are fast for the small tensors of a decoding step.
 """
 
 from __future__ import annotations
@@ -14,27 +15,33 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
 class AttentionHeads:
     """Base of the attention layers with H heads of width D: their projections.
 
-    A subclass stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`. Its other base is `BaseLayer`, which
+    A subclass calls this constructor, then `_make_layers`, and defines `call`. Its other base is `BaseLayer`, which
     defines `make_dense`.
     """
 
-    num_heads: int
-    key_dim: int
-    use_bias: bool
-    kernel_initializer: keras.initializers.Initializer
+    def __init__(
+        self, num_heads: int, key_dim: int, dropout: float, use_bias: bool, kernel_initializer, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
+        self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def _make_projections(self, kernel_initializer) -> None:
-        """Make the projections of queries, keys and values: each has H D outputs."""
+    def _make_layers(self, kernel_initializer) -> None:
+        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores."""
         self.query_projection, self.key_projection, self.value_projection = (
             self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
             for name in ("query", "key", "value")
         )
+        self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
         """Create the weights of all projections, with that of the outputs, H D -> M.
@@ -81,11 +88,11 @@ class AttentionHeads:
         return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
-def value_or_query(query, value, query_mask, value_mask) -> tuple:
-    """Return the values and their mask; in self-attention, where `value` is None, those of the queries.
+def value_and_mask(query, value, query_mask, value_mask) -> tuple:
+    """Return `value` and `value_mask`; in self-attention, where `value` is None, the query and its mask.
 
     Example:
-        >>> value_or_query("the query", None, "its mask", None)
+        >>> value_and_mask("the query", None, "its mask", None)
         ('the query', 'its mask')
     """
     if value is not None:

@@ -139,6 +139,7 @@ def scores_mask(
 
     Raises:
         ValueError: the lengths of a mask are neither those of `query` and `value`, nor 1.
+        TypeError: a mask has floats; see `combine_masks`.
 
     Example:
         >>> import keras
