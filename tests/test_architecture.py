@@ -59,7 +59,7 @@ LAYERS = (
     *("attention", "attention_heads", "multihead", "positions", "relative", "attention_losses"),
     *("embeddings", "transformer_block", "task_heads"),
     *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
-    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
+    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack", "decoding.relative_stack"),
     *("transformer", "two_stream"),
     *("scan", "recurrent.lstm", "recurrent.cells", "recurrent.encoder", "recurrent.step", "recurrent.decoder"),
     *("ngrams", "word_features"),

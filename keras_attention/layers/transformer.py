@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer, build_once
-from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
-from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
-from keras_attention.layers.decoding.stack import prefill_stack, step_stack
+from keras_attention.layers.base import BaseLayer, build_once, rematerialize_if
+from keras_attention.layers.decoding.stack import start_transformer, step_transformer
 from keras_attention.layers.masks import causal_mask, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.shapes import output_specs
@@ -111,63 +109,22 @@ class Transformer(BaseLayer):
         }
         arguments = [] if memory is None else [memory]
         for block in self.blocks:
+            run = functools.partial(block, **options)
             if return_attention_scores:
-                x, block_scores = block(x, *arguments, return_attention_scores=True, **options)
+                x, block_scores = run(x, *arguments, return_attention_scores=True)
                 scores.append(block_scores)
-            elif self.rematerialize and training:
-                x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *arguments)
             else:
-                x = block(x, *arguments, **options)
+                x = rematerialize_if(self.rematerialize and training, run)(x, *arguments)
         outputs = apply_norm(self.norm, x)
         return (outputs, scores) if return_attention_scores else outputs
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
+        """Read a prompt (B, L, M) in one pass, and return the state before the next token; see `start_transformer`."""
+        return start_transformer(self, tokens, length, memory, memory_mask, mask)
 
-        Args:
-            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
-            length: T, the maximum number of tokens, an integer or a scalar tensor.
-            memory: (B, S, any) or None.
-            memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
-            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right. On JAX,
-                `length` counts the padding too.
-
-        Returns:
-            dict of `constants`, `carry` and `cache`.
-        """
-        sizes, constants, block_memory = ops.shape(tokens)[:2], {}, None
-        if self.has_memory:
-            memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            block_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
-            constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
-        constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(self.blocks)}
-        prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
-        x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
-        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
-        mask = ops.ones(sizes, "bool") if mask is None else mask
-        return {"constants": constants, **first_state(prompt_caches, mask, length)}
-
-    def step(self, tokens, state: dict):
-        """Advance every beam by one token.
-
-        Args:
-            tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `decoding/cache.py`.
-
-        Returns:
-            outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
-            without a memory.
-        """
-        _, beams, width = tokens.shape
-        x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
-        position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
-        x = ops.reshape(self.inputs(x, start=position), (-1, width))  # (B K, M)
-        memory = state["constants"].get("memory", {})
-        step, state = begin_step(state, memory.get("bias"), self.compute_dtype)
-        x, state, scores = step_stack(self.blocks, x, state, functools.partial(step_block, step=step))
-        means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]  # (B, K, S)
-        mean = functools.reduce(ops.add, means) * (memory["scale"] / len(means)) if means else None
-        return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
+    def step(self, tokens, state: dict) -> tuple:
+        """Advance every beam by one token (B, K, M); see `step_transformer`."""
+        return step_transformer(self, tokens, state)
 
     def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""

@@ -16,16 +16,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer, build_once
-from keras_attention.layers.decoding.blocks import block_constants
-from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
-from keras_attention.layers.decoding.relative_blocks import (
-    StreamInputs,
-    decoding_distances,
-    prefill_content,
-    step_streams,
-)
-from keras_attention.layers.decoding.stack import prefill_stack, step_stack
+from keras_attention.layers.base import BaseLayer, build_once, rematerialize_if
+from keras_attention.layers.decoding.relative_stack import start_relative_transformer, step_relative_transformer
 from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
@@ -195,63 +187,21 @@ class RelativeTransformer(BaseLayer):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
             run = functools.partial(_run_block, block, attention_inputs, training)
-            if self.rematerialize and training and not return_attention_scores:
-                streams = keras.remat(lambda *tensors, run=run: run(*tensors)[0])(block_inputs[-1], *streams)
-            else:
+            if return_attention_scores:
                 streams, block_scores = run(block_inputs[-1], *streams)
                 scores.append(block_scores)
+            else:
+                run_streams = rematerialize_if(self.rematerialize and training, lambda *x, run=run: run(*x)[0])
+                streams = run_streams(block_inputs[-1], *streams)
         return apply_norm(self.norm, streams[-1]), block_inputs, scores
 
     def start(self, tokens, length) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
+        """Read a prompt (B, L, M), and return the state before the next token; see `start_relative_transformer`."""
+        return start_relative_transformer(self, tokens, length)
 
-        Args:
-            tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
-            length: T, the maximum number of tokens, an integer or a scalar tensor.
-
-        Returns:
-            dict of three dicts, for one beam:
-
-            constants   block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
-                        prompt_mask   (B, L)
-            carry       position      (B, 1), the number of tokens read
-                        written_by    (B, 1, recent), the beam that wrote each recent slot; -1 for none
-                        past_bias     (B, 1, L), added to the logits of the past slots
-            cache       num_written   how many recent slots are written
-                        recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
-        """
-        (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
-        constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}
-        encodings = relative_encodings(prompt_length, prompt_length, width)
-        prompt = prompt_inputs((batch, prompt_length))
-        prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
-        x = ops.reshape(self.inputs(tokens), (-1, width))  # (B L, M)
-        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
-        constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
-        state = first_state(prompt_caches, constants["prompt_mask"], length)
-        recent_slots = state["carry"]["written_by"].shape[2]
-        for i, block in enumerate(self.blocks):
-            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, recent_slots, width)
-        return {"constants": constants, **state}
-
-    def step(self, tokens, state: dict, queries):
-        """Advance every beam by one token, and return the output for the next position.
-
-        Args:
-            tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `decoding/cache.py`.
-            queries: (B, K, M), the input of the query stream.
-
-        Returns:
-            outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
-        """
-        _, beams, width = tokens.shape
-        x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
-        position = ops.max(state["carry"]["position"])  # equal in all texts
-        step, state = begin_step(state, dtype=self.compute_dtype)
-        streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])
-        x, state, _ = step_stack(self.blocks, x, state, functools.partial(step_streams, streams=streams))
-        return ops.reshape(apply_norm(self.norm, x), (-1, 2 * beams, width))[:, beams:], state, None
+    def step(self, tokens, state: dict, queries) -> tuple:
+        """Advance every beam by one token (B, K, M); see `step_relative_transformer`."""
+        return step_relative_transformer(self, tokens, state, queries)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
