@@ -234,7 +234,7 @@ LAYERS = [
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S), (B, H, S, S))),
     LayerRow(name="pre-norm causal stack", in_sequential=True, has_dense=True, parts_have_rows=True,
              make=lambda: layers.Transformer([_block(norm_first=True)], causal=True, norm_epsilon=1e-5,
-                                             inputs=layers.InputEmbedding(layers.PositionEmbedding(max_length=S))),
+                                             input_embedding=layers.InputEmbedding(layers.PositionEmbedding(max_length=S))),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
     LayerRow(name="decoder stack", has_dense=True, parts_have_rows=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(), causal=True,

@@ -19,11 +19,11 @@ from keras_attention.layers.shapes import output_specs
 class Transformer(BaseLayer):
     """A stack of Transformer blocks over embedded tokens: an encoder, or a decoder (causal).
 
-    outputs = norm(blocks(inputs(tokens))); without `norm_epsilon`, outputs = blocks(inputs(tokens)).
+    x = blocks(input_embedding(tokens)); outputs = norm(x), or x without `norm_epsilon`.
 
     Args:
         blocks: list of `TransformerBlock`s; may be empty.
-        inputs: an `InputEmbedding`, which adds positions.
+        input_embedding: an `InputEmbedding`, which adds positions.
         causal: each token attends to itself and to earlier tokens only.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
@@ -55,18 +55,20 @@ class Transformer(BaseLayer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
+    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
-        inputs: keras.layers.Layer,
+        input_embedding: keras.layers.Layer,
         causal: bool = False,
         norm_epsilon: float | None = None,
         has_memory: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.blocks, self.inputs, self.causal, self.norm_epsilon = list(blocks), inputs, causal, norm_epsilon
-        self.has_memory = has_memory
+        self.blocks, self.input_embedding, self.has_memory = list(blocks), input_embedding, has_memory
+        self.causal, self.norm_epsilon = causal, norm_epsilon
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
@@ -78,7 +80,7 @@ class Transformer(BaseLayer):
                 f"`has_memory` is {self.has_memory}, but `memory` {received}; expected a memory if and "
                 "only if `has_memory` is True."
             )
-        build_once(self.inputs, tokens_shape)
+        build_once(self.input_embedding, tokens_shape)
         for block in self.blocks:
             build_once(block, tokens_shape, memory_shape)
         if self.norm is not None:
@@ -100,7 +102,7 @@ class Transformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
-        x, scores = self.inputs(tokens, segment_ids=segment_ids, training=training), []
+        x, scores = self.input_embedding(tokens, segment_ids=segment_ids, training=training), []
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
             "memory_mask": implicit_mask(memory) if memory_mask is None else memory_mask,

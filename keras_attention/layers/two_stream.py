@@ -66,7 +66,7 @@ class RelativeTransformer(BaseLayer):
 
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
-        inputs: an `InputEmbedding` without positions and segments.
+        input_embedding: an `InputEmbedding` without positions and segments.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
 
@@ -102,10 +102,12 @@ class RelativeTransformer(BaseLayer):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.3 and 2.4.
     """
 
+    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
-        inputs: keras.layers.Layer,
+        input_embedding: keras.layers.Layer,
         norm_epsilon: float | None = None,
         **kwargs,
     ) -> None:
@@ -115,13 +117,13 @@ class RelativeTransformer(BaseLayer):
                 "The attention of a block is not a `RelativeAttention`; expected blocks such as "
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
-        self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
+        self.blocks, self.input_embedding, self.norm_epsilon = list(blocks), input_embedding, norm_epsilon
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
-        for layer in (self.inputs, *self.blocks):
+        for layer in (self.input_embedding, *self.blocks):
             build_once(layer, tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
@@ -182,7 +184,7 @@ class RelativeTransformer(BaseLayer):
             the outputs of the last stream; the inputs of each block, which are its memories and the content stream,
             (B, m + L, M) each; and the scores of the last stream.
         """
-        streams, block_inputs, scores = [self.inputs(x, training=training) for x in streams], [], []
+        streams, block_inputs, scores = [self.input_embedding(x, training=training) for x in streams], [], []
         for i, block in enumerate(self.blocks):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
