@@ -303,8 +303,23 @@ def test_cross_attention_without_a_memory_is_an_error():
     with pytest.raises(ValueError, match="built without a memory"):
         alone(numbers(B, S, M), numbers(B, 2, 13))
     for has_memory, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
+        decoder = Transformer([], InputEmbedding(), has_memory=has_memory)
         with pytest.raises(ValueError, match=f"`has_memory` is {has_memory}"):
-            Transformer([], InputEmbedding(), has_memory=has_memory)(numbers(B, S, M), **others)
+            decoder(numbers(B, S, M), **others)
+        with pytest.raises(ValueError, match=f"`has_memory` is {has_memory}"):
+            decoder.start(numbers(B, S, M), S, **others)
+
+
+def test_arguments_that_need_another_one_are_errors():
+    x, mask = numbers(B, S, M), np.ones((B, S), bool)
+    alone = Transformer([TransformerBlock(H, 11)], InputEmbedding())
+    for call in (TransformerBlock(H, 11), alone, lambda x, **mask: alone.start(x, S, **mask)):
+        with pytest.raises(
+            ValueError, match=r"`memory_mask` is an argument, but `memory` is None; expected None. Pass"
+        ):
+            call(x, memory_mask=mask)
+    with pytest.raises(ValueError, match="`segment_ids` is an argument, but `num_segments` is 0; expected None"):
+        alone(x, segment_ids=np.zeros((B, S), "int32"))
 
 
 @pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])

@@ -156,6 +156,12 @@ def scores_mask(
     return combine_masks(value_mask, key_mask, attention_mask, causal)
 
 
+def check_memory_mask(memory, memory_mask) -> None:
+    """Raise ValueError if there is a mask without a memory."""
+    if memory is None and memory_mask is not None:
+        raise ValueError("`memory_mask` is an argument, but `memory` is None; expected None. Pass `memory` too.")
+
+
 def _check_length(name: str, mask, lengths: tuple) -> None:
     """Raise ValueError if the last axes of a mask have other lengths; a length is None if it is not known yet."""
     if mask is None:

@@ -89,7 +89,9 @@ class RelativeTransformer(BaseLayer):
         stream.
 
     Raises:
-        ValueError: the attention of a block is not a `RelativeAttention`.
+        ValueError: the attention of a block is not a `RelativeAttention`, M is odd, `segment_ids` is an argument while
+            the attention has no segments, or `target_mapping` is an argument without `queries`.
+        TypeError: a mask has floats.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, RelativeAttention, TransformerBlock
@@ -141,6 +143,10 @@ class RelativeTransformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
+        if queries is None and target_mapping is not None:
+            raise ValueError(
+                "`target_mapping` is an argument, but `queries` is None; expected None. Pass `queries` too."
+            )
         mask = implicit_mask(tokens) if mask is None else mask
         attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
         streams = [tokens] if queries is None else [tokens, queries]
