@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_attention.argument_checks import require_even
 from keras_attention.layers.attention import dot_logits, soft_attend
-from keras_attention.layers.attention_heads import AttentionHeads, split_heads, value_and_mask
+from keras_attention.layers.attention_heads import AttentionHeads, value_and_mask
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.positions import sinusoidal_positions
@@ -62,10 +62,10 @@ def relative_shift(logits):
 
     Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, appendix B.
     """
-    *lead, queries, distances = sizes_of(logits)
-    x = reshape(logits, (*lead, distances, queries))[..., 1:, :]  # (..., Q + S - 1, Q)
-    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
-    return reshape(x, (*lead, queries, rest))[..., : distances - queries]
+    *leading_shape, queries, distances = sizes_of(logits)
+    x = reshape(logits, (*leading_shape, distances, queries))[..., 1:, :]  # (..., Q + S - 1, Q)
+    columns = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
+    return reshape(x, (*leading_shape, queries, columns))[..., : distances - queries]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -139,13 +139,16 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         require_even("width", query_shape[-1])
         super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
-        self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
+        self.content_bias = self._add_vectors("content_bias")  # u
+        self.distance_bias = self._add_vectors("distance_bias")  # v
         if self.use_segments:
-            self.segment_bias, self.segments = self._vectors("segment_bias"), self._vectors("segments", 2)
+            self.segment_bias = self._add_vectors("segment_bias")  # w
+            self.segments = self._add_vectors("segments", 2)  # e
 
-    def _vectors(self, name: str, *lead: int):
-        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
+    def _add_vectors(self, name: str, *leading_shape: int):
+        """Return a weight with a vector for each head, (..., H, D)."""
+        shape = (*leading_shape, self.num_heads, self.key_dim)
+        return self.add_weight(shape=shape, initializer=self.kernel_initializer.clone(), name=name)
 
     def call(
         self,
@@ -175,7 +178,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     def project_distances(self, encodings):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
-        return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
+        return self._project(self.distance_projection, ops.cast(encodings, self.compute_dtype))
 
     def attend_projected(self, query, keys, values, mask, distances, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.

@@ -112,14 +112,14 @@ class Transformer(BaseLayer):
     ):
         """Compute the outputs; see the class docstring."""
         self._check_memory(memory, memory_mask)
-        x, scores = self.input_embedding(tokens, segment_ids=segment_ids, training=training), []
+        x = self.input_embedding(tokens, segment_ids=segment_ids, training=training)
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
             "memory_mask": implicit_mask(memory) if memory_mask is None else memory_mask,
             "attention_mask": causal_mask(ops.shape(x)[1]) if self.causal else None,
             "training": training,
         }
-        arguments = [] if memory is None else [memory]
+        arguments, scores = [] if memory is None else [memory], []
         for block in self.blocks:
             run = functools.partial(block, **options)
             if return_attention_scores:

@@ -89,7 +89,8 @@ class TransformerBlock(BaseLayer):
                 f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads; expected equal numbers."
             )
         self.num_heads, self.intermediate_dim, self.norm_first = num_heads, intermediate_dim, norm_first
-        self.dropout, self.epsilon, self.attention, self.cross_attention = dropout, epsilon, attention, None
+        self.dropout, self.epsilon, self.attention = dropout, epsilon, attention
+        self.cross_attention = None  # `build` creates it for a memory
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
@@ -201,8 +202,8 @@ class TransformerBlock(BaseLayer):
         x = x + self.dropout_layer(output, training=training)
         return (x if self.norm_first else norm(x)), extra
 
-    def attention_inputs(self, x):
-        """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
+    def self_attention_input(self, x):
+        """Return what the self-attention reads of the inputs x: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
     def feed_forward(self, x):

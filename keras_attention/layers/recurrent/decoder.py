@@ -124,7 +124,7 @@ class RecurrentDecoder(BaseLayer):
 
     @property
     def recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
-        """The computation of a step, with the layers that the decoder has now."""
+        """The computation of a step. It is made for each call, because a layer of the decoder may be replaced."""
         if self.attend_first:
             return AttentionFirst(self.cells, self.output_projection, self.attention, self.gate)
         if self.has_memory:
