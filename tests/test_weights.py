@@ -145,7 +145,7 @@ def test_hidden_states_and_attention_equal_those_of_transformers(name, saved):
     for i, attention in enumerate(expected.attentions):
         close(np.swapaxes(maps[:, i], 1, 2), attention.swapaxes(1, 2))
     stack = converted.decoder or converted.encoder
-    x = stack.inputs(converted.embedding(IDS), segment_ids=inputs.get("segment_ids"))
+    x = stack.input_embedding(converted.embedding(IDS), segment_ids=inputs.get("segment_ids"))
     mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
     for i, block in enumerate(stack.blocks):
         close(x, expected.hidden_states[i])

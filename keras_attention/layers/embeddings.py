@@ -26,7 +26,7 @@ class InputEmbedding(BaseLayer):
 
     Call arguments:
         tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
-        segment_ids: (B, L) int; all 0 when None.
+        segment_ids: (B, L) int; all 0 when None. None without segment vectors.
         start: position of the first token, a scalar int or (B, 1).
         training: whether dropout is active.
 
@@ -34,7 +34,7 @@ class InputEmbedding(BaseLayer):
         (B, L, M).
 
     Raises:
-        ValueError: `num_segments` is negative or not an integer.
+        ValueError: `num_segments` is negative or not an integer, or `segment_ids` is an argument while it is 0.
 
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
@@ -83,6 +83,11 @@ class InputEmbedding(BaseLayer):
     def call(self, tokens, segment_ids=None, start=0, training=False):
         """Compute the outputs; see the class docstring."""
         x = tokens * self.scale if self.scale != 1.0 else tokens
+        if self.segments is None and segment_ids is not None:
+            raise ValueError(
+                "`segment_ids` is an argument, but `num_segments` is 0; expected None. Create the layer with a larger "
+                "`num_segments` to pass them."
+            )
         if self.segments is not None:
             segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids
             x = x + self.segments(segment_ids)

@@ -66,7 +66,7 @@ class RelativeTransformer(BaseLayer):
 
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
-        inputs: an `InputEmbedding` without positions and segments.
+        input_embedding: an `InputEmbedding` without positions and segments.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
 
@@ -89,7 +89,9 @@ class RelativeTransformer(BaseLayer):
         stream.
 
     Raises:
-        ValueError: the attention of a block is not a `RelativeAttention`.
+        ValueError: the attention of a block is not a `RelativeAttention`, M is odd, `segment_ids` is an argument while
+            the attention has no segments, or `target_mapping` is an argument without `queries`.
+        TypeError: a mask has floats.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, RelativeAttention, TransformerBlock
@@ -102,10 +104,12 @@ class RelativeTransformer(BaseLayer):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.3 and 2.4.
     """
 
+    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
-        inputs: keras.layers.Layer,
+        input_embedding: keras.layers.Layer,
         norm_epsilon: float | None = None,
         **kwargs,
     ) -> None:
@@ -115,13 +119,13 @@ class RelativeTransformer(BaseLayer):
                 "The attention of a block is not a `RelativeAttention`; expected blocks such as "
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
-        self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
+        self.blocks, self.input_embedding, self.norm_epsilon = list(blocks), input_embedding, norm_epsilon
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
-        for layer in (self.inputs, *self.blocks):
+        for layer in (self.input_embedding, *self.blocks):
             build_once(layer, tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
@@ -139,8 +143,12 @@ class RelativeTransformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
+        if queries is None and target_mapping is not None:
+            raise ValueError(
+                "`target_mapping` is an argument, but `queries` is None; expected None. Pass `queries` too."
+            )
         mask = implicit_mask(tokens) if mask is None else mask
-        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
+        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
         streams = [tokens] if queries is None else [tokens, queries]
         outputs, _, scores = self._run_blocks(streams, attention_inputs, memories, return_attention_scores, training)
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
@@ -163,14 +171,15 @@ class RelativeTransformer(BaseLayer):
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
             (B, m). Memories do not include padding. No gradient flows into them.
         """
-        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
+        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
         outputs, block_inputs, _ = self._run_blocks([tokens], attention_inputs, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
         new_memories = {}
         for i, x in enumerate(block_inputs):
-            new_memories[f"block_{i}"], new_memories["mask"] = gather_last(ops.stop_gradient(x), mask, memory_length)
+            memory, memory_mask = gather_last(ops.stop_gradient(x), mask, memory_length)
+            new_memories |= {f"block_{i}": memory, "mask": memory_mask}  # all blocks have the same mask
         return outputs, new_memories
 
     def _run_blocks(
@@ -182,7 +191,8 @@ class RelativeTransformer(BaseLayer):
             the outputs of the last stream; the inputs of each block, which are its memories and the content stream,
             (B, m + L, M) each; and the scores of the last stream.
         """
-        streams, block_inputs, scores = [self.inputs(x, training=training) for x in streams], [], []
+        streams = [self.input_embedding(x, training=training) for x in streams]
+        block_inputs, scores = [], []
         for i, block in enumerate(self.blocks):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
@@ -229,7 +239,7 @@ def _run_block(block, attention_inputs: AttentionInputs, training, inputs, conte
     their masks and queries differ. Return the outputs, one per stream, and the scores of the last stream.
     """
     attention = block.attention
-    keys, values = attention.project_key_value(block.attention_inputs(inputs))
+    keys, values = attention.project_key_value(block.self_attention_input(inputs))
     distances = attention.project_distances(attention_inputs.encodings)
 
     def attend_with(mask, x):
@@ -260,7 +270,9 @@ def _at_targets(self_attend: Callable, target_mapping) -> Callable:
     return self_attend_at_targets
 
 
-def _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None) -> AttentionInputs:
+def _make_attention_inputs(
+    tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None
+) -> AttentionInputs:
     """Return what the attention of all blocks reads; see `RelativeTransformer` for the arguments."""
     length, previous_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
     num_keys = length if memories is None else length + ops.shape(previous_mask)[1]

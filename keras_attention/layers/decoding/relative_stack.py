@@ -44,7 +44,7 @@ def start_relative_transformer(stack: Any, tokens, length) -> dict:
     encodings = relative_encodings(prompt_length, prompt_length, width)
     prompt = prompt_inputs((batch, prompt_length))
     prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
-    x = ops.reshape(stack.inputs(tokens), (-1, width))  # (B L, M)
+    x = ops.reshape(stack.input_embedding(tokens), (-1, width))  # (B L, M)
     prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
     constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
     state = first_state(prompt_caches, constants["prompt_mask"], length)
@@ -67,7 +67,7 @@ def step_relative_transformer(stack: Any, tokens, state: dict, queries) -> tuple
         outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
     """
     _, beams, width = tokens.shape
-    x = ops.reshape(stack.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
+    x = ops.reshape(stack.input_embedding(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
     position = ops.max(state["carry"]["position"])  # equal in all texts
     step, state = begin_step(state, dtype=stack.compute_dtype)
     streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])

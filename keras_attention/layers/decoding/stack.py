@@ -40,7 +40,7 @@ def start_transformer(stack: Any, tokens, length, memory, memory_mask, mask) -> 
         constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
     constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(stack.blocks)}
     prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
-    x = ops.reshape(stack.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
+    x = ops.reshape(stack.input_embedding(tokens), (-1, tokens.shape[-1]))  # (B L, M)
     prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
     mask = ops.ones(sizes, "bool") if mask is None else mask
     return {"constants": constants, **first_state(prompt_caches, mask, length)}
@@ -61,7 +61,7 @@ def step_transformer(stack: Any, tokens, state: dict) -> tuple:
     _, beams, width = tokens.shape
     x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
     position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
-    x = ops.reshape(stack.inputs(x, start=position), (-1, width))  # (B K, M)
+    x = ops.reshape(stack.input_embedding(x, start=position), (-1, width))  # (B K, M)
     memory = state["constants"].get("memory", {})
     step, state = begin_step(state, memory.get("bias"), stack.compute_dtype)
     x, state, scores = step_stack(stack.blocks, x, state, functools.partial(step_block, step=step))

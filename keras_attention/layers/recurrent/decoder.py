@@ -48,7 +48,8 @@ class RecurrentDecoder(BaseLayer):
         output_dim: F, the width of the outputs.
         num_layers: the number of stacked cells.
         cell: `"simple"`, `"gru"` or `"lstm"`.
-        attention: `AdditiveAttention`, `DotProductAttention`, or a layer with the same methods; None for no attention.
+        attention: `AdditiveAttention`, `DotProductAttention`, or another layer with their call arguments, their methods
+            `project_keys` and `logits`, and `hard`; None for no attention.
         dropout: probability of dropping a feature of the inputs and of the outputs.
         attend_first: run the attention before the cells.
         context_dropout: probability, in training, that the cells of a step do not receive the context (with input
@@ -72,8 +73,10 @@ class RecurrentDecoder(BaseLayer):
 
     Raises:
         ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention,
-            the first call had no `initial_state` and this one has, or there is no attention and `attend_first`,
-            `context_dropout`, `memory`, `values` or `return_attention_scores` is set.
+            the first call had no `initial_state` and this one has, there is no attention and `attend_first`,
+            `context_dropout`, `memory`, `memory_mask`, `values`, `noise` or `return_attention_scores` is an argument,
+            `noise` is an argument and the attention is not hard, or `memory_mask` has another length than S.
+        TypeError: `memory_mask` has floats.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -121,7 +124,7 @@ class RecurrentDecoder(BaseLayer):
 
     @property
     def recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
-        """The computation of a step, with the layers that the decoder has now."""
+        """The computation of a step. It is made for each call, because a layer of the decoder may be replaced."""
         if self.attend_first:
             return AttentionFirst(self.cells, self.output_projection, self.attention, self.gate)
         if self.has_memory:
@@ -164,7 +167,7 @@ class RecurrentDecoder(BaseLayer):
         training=False,
     ):
         """Compute the outputs; see the class docstring."""
-        self._check_scores(return_attention_scores)
+        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
         memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
@@ -180,7 +183,6 @@ class RecurrentDecoder(BaseLayer):
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return the `DecoderMemory`, None without attention, and the carry before the first token."""
-        self._check_memory(memory, values)
         carry = self.recurrence.first_carry(self._first_cell_states(batch_size, initial_state))
         if not self.has_memory:
             return None, carry
@@ -259,6 +261,7 @@ class RecurrentDecoder(BaseLayer):
             dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
             tensors (B, 1, ...).
         """
+        self._check_memory(memory, memory_mask, values)
         memory, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
             _, _, carry = self._run_steps(DecoderStep(tokens), mask, memory, carry)
@@ -285,31 +288,37 @@ class RecurrentDecoder(BaseLayer):
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
 
-    def _check_memory(self, memory, values=None) -> None:
-        if not self.has_memory and (memory is not None or values is not None):
-            raise ValueError(
-                "This decoder has no attention, so it cannot read `memory` or `values`; expected None. Pass "
-                "`attention` to its constructor."
-            )
+    def _check_memory(
+        self, memory, memory_mask=None, values=None, noise=None, return_attention_scores: bool = False
+    ) -> None:
+        """Raise ValueError if an attention has no memory, or if there is no attention for one of the arguments."""
         if self.has_memory and memory is None:
             raise ValueError(
                 "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
                 "decoder with `attention=None`."
             )
-
-    def _check_scores(self, return_attention_scores: bool) -> None:
-        if return_attention_scores and not self.has_memory:
-            raise ValueError(
-                "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
-                "`attention` to its constructor."
-            )
+        arguments = {"memory": memory, "memory_mask": memory_mask, "values": values, "noise": noise}
+        arguments["return_attention_scores"] = return_attention_scores or None
+        for name, value in arguments.items():
+            if value is not None and not self.has_memory:
+                raise ValueError(
+                    f"`{name}` is an argument, but this decoder has no attention; expected the default value. Pass "
+                    "`attention` to its constructor."
+                )
 
     def compute_output_spec(
-        self, inputs, memory=None, *_: object, values=None, return_attention_scores=False, **__: object
+        self,
+        inputs,
+        memory=None,
+        *_: object,
+        memory_mask=None,
+        values=None,
+        noise=None,
+        return_attention_scores=False,
+        **__: object,
     ):
         """Return the shapes and dtypes of the outputs."""
-        self._check_memory(memory, values)
-        self._check_scores(return_attention_scores)
+        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
         if not return_attention_scores:

@@ -341,4 +341,4 @@ class Task(keras.Model):
 
 
 keras_patches.replace_clone_model(Task)
-keras_patches.search_fewer_attributes()
+keras_patches.replace_walk()
