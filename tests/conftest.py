@@ -126,12 +126,24 @@ def _fast_initializers():
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation."""
+    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation.
+
+    And variables: a new name needs a new kernel, which takes five times as long as the rest.
+    """
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
         from tensorflow.python.framework import ops
+        from tensorflow.python.ops import gen_resource_variable_ops as variable_ops
+
+        make_handle = variable_ops.var_handle_op
+
+        def make_unnamed_handle(*, name, debug_name, **options):
+            name = None if tf.executing_eagerly() else name
+            return make_handle(name=name, debug_name=name or "", **options)
+
+        variable_ops.var_handle_op = make_unnamed_handle
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
         versions = tf.Graph().graph_def_versions
