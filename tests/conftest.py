@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 
@@ -83,6 +84,21 @@ def pytest_collection_finish():
     gc.freeze()  # what was imported is never garbage
 
 
+EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End the processes that ran tests at once: Python takes seconds to free the models, graphs and programs."""
+    if hasattr(config, "workerinput") or os.environ.get("BLOCK_TENSORFLOW"):
+        sys.stdout.flush()
+        os._exit(config.stash[EXIT_STATUS])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _few_collections():
     """Let `gc.collect()` collect only new objects: Keras calls it for each weight that `quantize` replaces.
@@ -146,6 +162,7 @@ def _fast_graphs():
         variable_ops.var_handle_op = make_unnamed_handle
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)  # for `isinstance` with a protocol
         versions = tf.Graph().graph_def_versions
         tf.Graph.graph_def_versions = property(lambda graph: versions)
         ops._create_c_op = functools.partial(ops._create_c_op, extract_traceback=False)
