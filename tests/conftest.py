@@ -263,6 +263,12 @@ def short_searches(untraced, monkeypatch):
     monkeypatch.setattr(Strategy, "__post_init__", shorten)
 
 
+@pytest.fixture
+def empty_plots(monkeypatch):
+    """Write plots as empty files: test_visualize.py draws them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **_: pathlib.Path(path).touch())
+
+
 # Commands that do not change the model that they load.
 _READ_ONLY = ("translate", "caption", "complete", "classify", "tag", "fill", "score", "embed", "evaluate")
 
