@@ -35,8 +35,8 @@ def evaluate(
             the name of sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
     Returns:
-        dict of the metrics and `settings`, which describes how they were computed; for a `Translator`, these are
-        `bleu_signature` and `chrf_signature` of sacreBLEU. Do not compare metrics with different settings.
+        dict of the metrics and `signature`, a string that describes how they were computed, as in sacreBLEU; for a
+        `Translator`, `bleu_signature` and `chrf_signature`. Do not compare metrics with different signatures.
 
     Raises:
         TypeError: `model` is neither a task nor an export, `examples` are not those of its task, or `strategy` is
@@ -83,8 +83,8 @@ def task_of(model: Any) -> type:
     if isinstance(model, Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in TASKS if task.spec.predict_method == method]
-    task = next((task for task in found if task.__name__ == name), found[0] if found else None)
+    tasks = [task for task in TASKS if task.spec.predict_method == method]
+    task = next((task for task in tasks if task.__name__ == name), tasks[0] if tasks else None)
     if task is None:
         names = one_of(task.__name__ for task in TASKS)
         raise TypeError(

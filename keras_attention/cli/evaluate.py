@@ -37,7 +37,7 @@ _PARAMETERS = [
         metavar="FILE",
         tasks=["captioner"],
         group="Data",
-        help="file with the names of images and their reference captions, instead of FILES.",
+        help="file of image names and reference captions, instead of FILES.",
     ),
     Option(
         "--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory that contains the images."
@@ -73,22 +73,20 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    MODEL is a .keras file or the directory of an export. FILES is one file in a format that train reads. For a
-    translator, it can also be two text files with one sentence per line: the sources, then the references. The metrics
-    of the tasks:
+    MODEL is a .keras file or the directory of an export. FILES is one file in a format of `keras-attention train`, or
+    for a translator two parallel text files: first the sources, then the references. The metrics of each task:
 
     \b
     translator   BLEU, chrF
     captioner    BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr
     classifier   accuracy
-    tagger       accuracy; for tags such as B-PER also F1 of entities
+    tagger       accuracy; F1 of entities if tags have prefixes, as in B-PER
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    The last lines say how the metrics were computed. For BLEU and chrF, these are the signatures of sacreBLEU; for
-    other metrics, they are settings, such as per:word, which means that the accuracy is computed over words. A
-    translator or captioner uses greedy search, or beam search with --num-beams. The search of an export was chosen by
-    `keras-attention export` and cannot be changed.
+    The last lines are the signatures of the metrics, as in sacreBLEU: they describe how a metric was computed. For
+    example, per:word is an accuracy over words. A translator or captioner uses greedy search, or beam search with
+    --num-beams. An export has a fixed search, set by the options of `keras-attention export`.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -113,7 +111,7 @@ def evaluate(
 
 
 def _report(metrics: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each metric, then the settings or signatures, which say how the metrics were computed."""
+    """Yield one line for each metric, then the signatures, which describe how the metrics were computed."""
     from keras_attention.data.lines import shortened  # imports Keras
 
     for name, template in _LINES.items():
@@ -127,13 +125,13 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
         yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, most=3)})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
-    for name in ("settings", "bleu_signature", "chrf_signature"):
+    for name in ("signature", "bleu_signature", "chrf_signature"):
         if name in metrics:
-            yield f"  {name.rpartition('_')[2]}: {metrics[name]}"
+            yield f"  signature: {metrics[name]}"
 
 
 def _details(name: str, metrics: dict[str, Any]) -> str:
-    """Return what is written behind a metric: the counts of an accuracy, precision and recall of an F1."""
+    """Return the text after a metric: the counts of an accuracy, or the precision and recall of an F1."""
     if name == "f1":
         return f" ({_precision_and_recall(metrics)})"
     return f" ({metrics['correct']} of {metrics['total']})" if "total" in metrics else ""

@@ -36,8 +36,8 @@ def reading_options(group: str) -> list[Option]:
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="columns to read: text=review,label=stars reads the text from the column review and the label from "
-            "the column stars; in a file without a header, columns have numbers: text=2,label=1.",
+            help="columns to read, such as text=review,label=stars: the text is in the column review, the label in the "
+            "column stars. Without a header, write column numbers: text=2,label=1.",
         ),
         Option(
             "--tag-column",
@@ -45,8 +45,8 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="number of the column with the tags; the first column is 1.  [default: 4 for CoNLL-U, otherwise the "
-            "last]",
+            help="number of the column that contains the tags; the first column is 1.  [default: 4 for CoNLL-U, "
+            "otherwise the last]",
         ),
     ]
 

@@ -34,7 +34,7 @@ _EXPORT = [
         *SAMPLING,
         *GENERATION,
         "replace_unknown",
-        group="Decoding",
+        group="Generation",
         default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
         "minus the length of the prompt",
     ),
@@ -44,14 +44,14 @@ _EXPORT = [
         default="float32",
         show_default=True,
         group="Model",
-        help="dtype of large weight matrices; int8 is the fastest and needs an x86 processor; outputs may differ "
-        "slightly.",
+        help="dtype of the large weight matrices; int8 is the fastest and needs an x86 processor. Outputs of bfloat16 "
+        "and int8 may differ slightly from those of float32.",
     ),
     Option(
         "--attention-maps",
         is_flag=True,
         group="Model",
-        help="add the signature attention_maps: the attention scores of all blocks and heads for a text.",
+        help="add the signature attention_maps, which returns the attention scores of all blocks and heads.",
     ),
 ]
 
@@ -62,9 +62,9 @@ def export(
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    The SavedModel is written to DIRECTORY/VERSION/. It takes texts or encoded images, and contains the tokenizer and
-    the search. The options under "Decoding" set the search; by default a language model samples, and a translator or
-    captioner uses greedy search.
+    The SavedModel is written to DIRECTORY/VERSION/. Its inputs are texts or encoded images; it contains the tokenizer
+    and the search. The options of the group "Generation" set the search; the default is sampling for a language model,
+    and greedy search for a translator or captioner.
     """
     loaded, search = load(model), drop_unset(search)
     if is_export(loaded):
@@ -88,8 +88,8 @@ def export(
 @click.option(
     "--step-costs",
     is_flag=True,
-    help="Also count the GPU operations of one decoding step, and the copies between GPU and host. The counts come "
-    "from the graph and need no GPU.",
+    help="Also count the operations of one decoding step on a GPU and the copies between GPU and host. The counts "
+    "are computed from the graph; no GPU is needed.",
 )
 def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
@@ -130,10 +130,10 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    Some columns of the table:
+    The last columns of the table:
 
     \b
-    vocabulary  size of the vocabulary that the number of parameters assumes
+    vocabulary  vocabulary size for which the parameters are counted
     parameters  number of parameters of the model in this library
     published   number of parameters that the authors published
     """
@@ -170,8 +170,8 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASK_SPECS)),
-    help="Task of MODEL; if the checkpoint has another task, MODEL has a new head with random weights, which must be "
-    "trained.  [default: the task of the checkpoint]",
+    help="Task of MODEL; if it is not the task of the checkpoint, MODEL gets a new head with random weights, which "
+    "must be trained.  [default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:

@@ -126,19 +126,19 @@ def _write_image(scene: Any, directory: pathlib.Path) -> pathlib.Path:
     return directory / f"{scene.name}.png"
 
 
-def _train(task: str, settings: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
+def _train(task: str, options: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
     """Start or resume a run, as `keras-attention train` does."""
     from keras_attention.cli.training_run import run_training  # imports Keras
 
-    _refuse_another_run(task, settings, directory)
-    options = {**default_options(task), **settings, "epochs": epochs or settings["epochs"]}
+    _refuse_another_run(task, options, directory)
+    options = {**default_options(task), **options, "epochs": epochs or options["epochs"]}
     return run_training(task_class(task), options, directory)
 
 
-def _refuse_another_run(task: str, settings: dict[str, Any], directory: pathlib.Path) -> None:
+def _refuse_another_run(task: str, options: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
-        started, options = read_run(directory)
-        if started != task or any(options[name] != settings[name] for name in ("train_files", "overrides")):
+        stored_task, stored_options = read_run(directory)
+        if stored_task != task or any(stored_options[name] != options[name] for name in ("train_files", "overrides")):
             raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 

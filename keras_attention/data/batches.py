@@ -26,7 +26,7 @@ class LengthBatches(keras.utils.PyDataset):
         lengths: (B,) or (B, 2), the length of each example in tokens. If an example has two lengths, such as source and
             target, the longer one counts.
         collate: (indices of the examples, extra columns of padding) -> batch, a tuple (inputs, labels, weights).
-        max_tokens: maximum number of tokens in a batch, padding included. A longer example has its own batch.
+        max_tokens: maximum number of tokens in a batch, including padding. A longer example has its own batch.
         shuffle: form and order the batches differently in each epoch. If False, the batches are always the same, the
             shortest first.
         seed: the seed of the random order.

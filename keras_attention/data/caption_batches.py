@@ -46,7 +46,7 @@ def caption_batches(
     Args:
         examples: from `read_captions`.
         captioner: a `Captioner`; its `target_reader`, `image_encoder`, `encode_images` and `config` are used.
-        max_tokens: maximum number of caption tokens in a batch, padding included.
+        max_tokens: maximum number of caption tokens in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
         region_cache: a directory, or None. Each image (with `flip` also its mirror image) is encoded once and

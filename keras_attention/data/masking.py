@@ -37,7 +37,7 @@ def masked_batches(
     Args:
         texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
         model: has `text_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
         rate: the fraction of tokens that are chosen.

@@ -32,7 +32,7 @@ def permutation_batches(
     Args:
         texts: strings; empty texts are skipped.
         model: has `text_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
         targets_every: one in this number of text tokens is a target.

@@ -22,7 +22,7 @@ def translation_batches(
     Args:
         pairs: (source, target) strings.
         translator: has `input_reader` and `target_reader`.
-        max_tokens: maximum number of tokens of either side in a batch, padding included.
+        max_tokens: maximum number of tokens of either side in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -140,7 +140,7 @@ def classification_batches(
     Args:
         examples: (text, label) or ((text, text pair), label) strings.
         model: has `input_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -197,7 +197,7 @@ def tagging_batches(
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
         model: has `input_reader`, `config.labels` and `word_arrays`.
-        max_tokens: maximum number of tokens in a batch, padding included. The length of a sentence is the larger of
+        max_tokens: maximum number of tokens in a batch, including padding. The length of a sentence is the larger of
             two numbers: its tokens, and the characters of its longest word.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.

@@ -33,7 +33,7 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
 
 
 def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> Adam:
-    """Return Adam with the settings of all training in this library: beta_2 and epsilon.
+    """Return Adam with the beta_2 and epsilon of the Transformer, which all training in this library uses.
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.
     """
@@ -47,11 +47,11 @@ def check_takes_logits(loss: Any, task: str) -> None:
         ValueError: it does; the message says what to pass.
     """
     is_name = isinstance(loss, str) and loss != "auto"
-    found = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
-    default = inspect.signature(found).parameters.get("from_logits") if inspect.isfunction(found) else None
-    if getattr(found, "from_logits", True) is False or (default is not None and default.default is False):
+    resolved = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
+    from_logits = inspect.signature(resolved).parameters.get("from_logits") if inspect.isfunction(resolved) else None
+    if getattr(resolved, "from_logits", True) is False or (from_logits is not None and from_logits.default is False):
         raise ValueError(
-            f"The loss {loss if is_name else getattr(found, 'name', found.__class__.__name__)!r} expects "
+            f"The loss {loss if is_name else getattr(resolved, 'name', resolved.__class__.__name__)!r} expects "
             f"probabilities, but a {task} returns logits. Leave out `loss`, or pass "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )

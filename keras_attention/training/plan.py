@@ -57,26 +57,27 @@ class TrainingPlan:
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: number of passes over the training data in an epoch; for few examples, choose several, so that
-            validation runs less often.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        passes_per_epoch: number of passes over the training data per epoch; validation runs once per epoch, so more
+            passes mean fewer validations.
+        max_tokens: maximum number of tokens in a batch, including padding.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
         warmup_steps: number of updates in which the learning rate rises to its peak.
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay: the learning rate of each block is this number times that of the
-            next block, such as 0.9; 1 = off.
-        gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
-        monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
-        mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by its name.
+        layer_decay: layer-wise learning-rate decay: each block has the learning rate of the next block times this
+            factor, such as 0.9; 1 = off.
+        gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.
+        monitor: metric that selects the best model, such as val_loss, val_chrf, val_cider or val_f1 (of entities); by
+            default val_bleu (translator, captioner), val_accuracy (classifier, tagger) or val_loss (other tasks).
+        mode: whether lower (min) or higher (max) values of the metric are better; by default it follows from the name
+            of the metric.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references (zh for Chinese).
-        patience: stop after this many epochs without improvement. An epoch is better than another if its metric is
-            better; if the metrics are equal, the lower loss decides.
-        average_checkpoints: average the weights of this many epochs, the last ones of the run. The average is kept only
-            if its metric is better than that of the best epoch; 1 = off.
+        patience: number of epochs without improvement after which training stops. An epoch improves on the best one if
+            its metric is better, or if its metric is equal and its loss is lower.
+        average_checkpoints: number of last epochs whose weights are averaged; 1 = off. The average becomes the best
+            model if its metric is better than that of the best epoch.
         seed: seed of the random order of the examples.
 
     Raises:

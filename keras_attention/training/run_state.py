@@ -187,11 +187,11 @@ def was_pretrained(directory: pathlib.Path) -> bool | None:
 def run_identity(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
     """Return what a run depends on: digests of its data, and the plan and options as strings."""
     may_change = ("epochs", "patience", "average_checkpoints", "monitor", "region_cache")
-    settings = {**dataclasses.asdict(plan), **options}
+    values = {**dataclasses.asdict(plan), **options}
     return {
         "training data": digest(examples),
         "validation data": None if validation is None else digest(validation),
-        **{name: str(value) for name, value in settings.items() if name not in may_change},
+        **{name: str(value) for name, value in values.items() if name not in may_change},
     }
 
 

@@ -38,7 +38,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     Args:
         examples: from `read_captions`.
         captioner: a `Captioner` with soft attention or without attention.
-        max_tokens: maximum number of caption tokens in a batch, padding included.
+        max_tokens: maximum number of caption tokens in a batch, including padding.
         captions_per_image: n.
         images_per_epoch: maximum number of images in an epoch.
         seed: seed of the choice of images and of the sampling.

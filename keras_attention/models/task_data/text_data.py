@@ -96,8 +96,8 @@ def causal_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
         return _metrics_of_export(model, examples)
     stride = max(model.config.max_length // 2, 1)
     metrics = token_metrics(model, language_batches(examples, model, shuffle=False, stride=stride))
-    settings = f"per:token|window:{model.config.max_length}|stride:{stride}"
-    return {"loss": metrics["loss"], "perplexity": metrics["perplexity"], "settings": settings}
+    signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
+    return {"loss": metrics["loss"], "perplexity": metrics["perplexity"], "signature": signature}
 
 
 def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
             "Expected shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
         )
     loss = -sum(row["score"] for row in rows) / sum(counts)
-    return {"loss": float(loss), "perplexity": math.exp(loss), "settings": f"per:token|window:{length}"}
+    return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
 
 
 def masked_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
@@ -123,14 +123,14 @@ def masked_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     result = {name: metrics[prefix + name] for name in ("loss", "accuracy")}
     if model.config.next_sentence:
         result["next_sentence_accuracy"] = metrics["next_sentence_accuracy"]
-    return {**result, "settings": "per:masked token|rate:0.15|seed:0"}
+    return {**result, "signature": "per:masked token|rate:0.15|seed:0"}
 
 
 def permutation_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `accuracy` of tokens that are predicted in random order."""
     metrics = token_metrics(model, permutation_batches(examples, model, shuffle=False))
-    settings = "per:predicted token|targets_every:6|seed:0"
-    return {"loss": metrics["loss"], "accuracy": metrics["accuracy"], "settings": settings}
+    signature = "per:predicted token|targets_every:6|seed:0"
+    return {"loss": metrics["loss"], "accuracy": metrics["accuracy"], "signature": signature}
 
 
 def token_metrics(model: keras.Model, batches: Any) -> dict[str, float]:
