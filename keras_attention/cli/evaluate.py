@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import read_examples, reading_options
 from keras_attention.cli.loading import is_export, load, search_for
 from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import write_message
 from keras_attention.evaluate import task_of
 from keras_attention.visualize import check_figure_path, plot_bleu_by_length
 
@@ -101,7 +101,9 @@ def evaluate(
         check_figure_path(plot)
     examples = read_examples(task, files, images=images, columns=columns, tag_column=tag_column)
     if is_export(loaded) and task is ka.CausalLM:
-        say("An export reads each line as a text of its own, so its loss differs from that of the .keras file.")
+        write_message(
+            "An export reads each line as a text of its own, so its loss differs from that of the .keras file."
+        )
         examples = [line for text in examples for line in text.split("\n")]
     metrics = ka.evaluate(loaded, examples, **options)
     for line in _report(metrics):

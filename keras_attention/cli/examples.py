@@ -10,7 +10,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import Option, drop_unset
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import write_message
 from keras_attention.task_specs import TASK_SPECS
 
 _WITH_COLUMNS = [name for name in TASK_SPECS if name != "tagger"]
@@ -65,15 +65,19 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
 
 def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
     """Split the training examples into training and validation examples, and say so; None if there are too few."""
-    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
-    if not valid:
-        say("--valid is not set, and the data is too little to hold out a part, so the model trains on all of it.")
+    train, validation = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
+    if not validation:
+        write_message(
+            "--valid is not set, and the data is too little to hold out a part, so the model trains on all of it."
+        )
         return examples, None
-    count, total = f"{len(valid)} of {len(examples):,}", "training examples"
-    if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
-        count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
-    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
-    return train, valid
+    count, total = f"{len(validation)} of {len(examples):,}", "training examples"
+    if isinstance(examples[0], str) and (
+        len(examples) < 20 or len(train) + len(validation) > len(examples)
+    ):  # it was cut
+        count, total = f"the last {sum(map(len, validation)):,} of {sum(map(len, examples)):,}", "characters"
+    write_message(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
+    return train, validation
 
 
 def list_labels(task: type, examples: Sequence) -> None:
@@ -83,4 +87,4 @@ def list_labels(task: type, examples: Sequence) -> None:
     counts = task.data.label_counts(examples).most_common()
     if counts:
         shown = shortened((f"{one_line(label)} ({count})" for label, count in counts), _MAX_SHOWN)
-        say(f"{counted(len(counts), 'label')}: {shown}")
+        write_message(f"{counted(len(counts), 'label')}: {shown}")

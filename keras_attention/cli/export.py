@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.choices import PRECISIONS
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
-from keras_attention.cli.terminal import native_log_hidden, say, show_warning
+from keras_attention.cli.terminal import native_log_hidden, show_warning, write_message
 from keras_attention.storage import atomic_write, local_path
 from keras_attention.task_specs import TASK_SPECS
 
@@ -76,11 +76,11 @@ def export(
         if search or attention_maps or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
-        say(f"Wrote {directory} for transformers.")
+        write_message(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
     path = loaded.export(directory, version, strategy=strategy, attention_maps=attention_maps, precision=precision)
-    say(f"Exported to {path}. Check it with: keras-attention check {path}")
+    write_message(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 
 @click.command(cls=Command)
@@ -191,6 +191,6 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(target, lambda name: loaded.save(name))
-    say(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
+    write_message(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
     if None in loaded.tokenizers.values():
         show_warning(f"{directory} has no tokenizer files that can be read; {model} takes ids only.")

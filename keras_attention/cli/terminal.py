@@ -34,7 +34,7 @@ def with_flags(message: str) -> str:
     return re.sub(r"`(\w+)`", lambda name: OPTION_FLAGS.get(name[1], name[0]), message)
 
 
-def say(message: str = "") -> None:
+def write_message(message: str = "") -> None:
     """Write a message, unless --quiet is set."""
     if not VERBOSITY.quiet:
         click.echo(message, err=True)

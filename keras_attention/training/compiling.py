@@ -41,10 +41,10 @@ def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> A
 
 
 def check_takes_logits(loss: Any, task: str) -> None:
-    """Check that a loss of Keras does not expect probabilities, which it does by default.
+    """Check that a loss takes logits; the losses of Keras expect probabilities by default.
 
     Raises:
-        ValueError: it does; the message says what to pass.
+        ValueError: the loss expects probabilities; the message says what to pass.
     """
     is_name = isinstance(loss, str) and loss != "auto"
     resolved = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
@@ -76,7 +76,7 @@ def computed_names(model: keras.Model, validated: bool) -> list[str]:
 
 def make_optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Return Adam with the schedule of a plan, and with its weight decay and layer-wise rates, if any."""
-    # Keras evaluates the schedule at the number of batches, even if several batches make one update.
+    # Keras evaluates the schedule at each batch, even if an update accumulates the gradients of several batches.
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
     accumulation = plan.gradient_accumulation if plan.gradient_accumulation > 1 else None

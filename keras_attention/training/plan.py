@@ -22,7 +22,7 @@ Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Mode = Literal["min", "max"]
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
-# Which value of a metric is better. Names of Keras, and of texts, captions and speech.
+# Metrics of Keras, of texts, of captions and of speech recognition.
 _LOWER_IS_BETTER = {
     "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
     "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
@@ -53,7 +53,7 @@ _POSITIVE = (
 class TrainingPlan:
     """Hyperparameters of training.
 
-    `TrainingPlan.for_data(model, examples)` chooses the values from the size of the data.
+    `TrainingPlan.for_data(model, examples)` computes the values from the size of the data.
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
@@ -137,13 +137,16 @@ class TrainingPlan:
     def for_data(
         cls, model: Any, examples: Sequence, data_size: DataSize | None = None, **overrides: Any
     ) -> TrainingPlan:
-        """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
+        """Compute a plan from the size of the data, with the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
-            examples: raw examples of the task, for training.
+            examples: raw training examples of the task.
             data_size: their size; None to measure it.
-            **overrides: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
+            **overrides: fields that are set, such as `epochs=7`; the values of the other fields are computed from them.
+
+        Returns:
+            a `TrainingPlan`.
 
         Example:
             >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
@@ -174,12 +177,15 @@ def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ())
     for output in outputs:
         name = name.removeprefix(f"{output}_")
     if mode is None and name not in _LOWER_IS_BETTER | _HIGHER_IS_BETTER:
-        raise ValueError(f"It is not known whether a lower or a higher {monitor} is better; set `mode` to min or max.")
+        raise ValueError(
+            f"The metric {monitor} is unknown, and `mode` is None; expected min if lower values are better, or max if "
+            "higher values are better."
+        )
     return mode or ("min" if name in _LOWER_IS_BETTER else "max")
 
 
 def is_perfect(monitor: str, value: float) -> bool:
-    """Return whether no value of a metric can be better, such as an accuracy of 1.
+    """Return whether a value of a metric is the best possible one, such as an accuracy of 1.
 
     Example:
         >>> is_perfect("val_f1", 1.0), is_perfect("val_bleu", 1.0)
