@@ -28,7 +28,7 @@ _LINES = {
     "accuracy": "accuracy {:.4f}",
     "next_sentence_accuracy": "next-sentence accuracy {:.4f}",
 }
-_WRITERS = ("translator", "captioner")
+_SEARCH_TASKS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
@@ -52,7 +52,7 @@ _PARAMETERS = [
         group="Metrics",
         help="plot BLEU by source length to FILE, such as bleu.png.",
     ),
-    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
+    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_SEARCH_TASKS),
 ]
 
 
@@ -95,7 +95,7 @@ def evaluate(
     task = task_of(loaded)
     refuse_other_tasks(context, task.spec.command_name)
     options = {"ignore_case": ignore_case, "bleu_tokenizer": bleu_tokenizer} if task is ka.Translator else {}
-    if task.spec.command_name in _WRITERS:
+    if task.spec.command_name in _SEARCH_TASKS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
@@ -124,7 +124,7 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
     for name, (count, bleu) in metrics.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := metrics.get("unreadable"):
-        yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, most=3)})"
+        yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, max_names=3)})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
     for name in ("signature", "bleu_signature", "chrf_signature"):
