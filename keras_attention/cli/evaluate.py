@@ -101,9 +101,7 @@ def evaluate(
         check_figure_path(plot)
     examples = read_examples(task, files, images=images, columns=columns, tag_column=tag_column)
     if is_export(loaded) and task is ka.CausalLM:
-        write_message(
-            "An export reads each line as a text of its own, so its loss differs from that of the .keras file."
-        )
+        write_message("An export reads each line as a separate text, so its loss differs from that of the .keras file.")
         examples = [line for text in examples for line in text.split("\n")]
     metrics = ka.evaluate(loaded, examples, **options)
     for line in _report(metrics):

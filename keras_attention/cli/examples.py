@@ -28,7 +28,7 @@ def _parse_columns(context: click.Context, option: click.Parameter, value: str |
 
 
 def reading_options(group: str) -> list[Option]:
-    """Return the options that say how files are read."""
+    """Return the options that describe the format of files."""
     return [
         Option(
             "--columns",
@@ -57,14 +57,14 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
     Args:
         task: the class of the task.
         paths: the files.
-        labels: the labels that are expected; None for any, and for a task without labels.
+        labels: the expected labels; None for any labels, and for a task without labels.
         **options: `images`, `columns` and `tag_column`; None for an option that is not set.
     """
     return task.data.read(paths, **drop_unset({"labels": labels, **options}))
 
 
 def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
-    """Split the training examples into training and validation examples, and say so; None if there are too few."""
+    """Hold out validation examples and print their number; return both parts, None for validation if there are few."""
     train, validation = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
     if not validation:
         write_message(

@@ -1,4 +1,4 @@
-"""Options with a group in the help and a list of tasks; some are made from the fields of a dataclass."""
+"""Command-line options with a group in the help and a list of tasks; some are made from the fields of a dataclass."""
 
 from __future__ import annotations
 

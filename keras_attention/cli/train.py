@@ -1,4 +1,4 @@
-"""train: the options, and the start or resumption of a run."""
+"""train: its options, and the start of a new or resumed run."""
 
 from __future__ import annotations
 
@@ -269,9 +269,11 @@ def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, 
             f"{', '.join(changed)} cannot change: --resume uses the options that the run started with. To train its "
             f"model further, start another run from it: --init {shlex.quote(str(out / 'model.keras'))} --out DIRECTORY"
         )
-    started, options = read_run(out)
-    if started != task:
-        raise click.UsageError(f"{out} contains the run of a {started}; resume it with: train {started} --resume.")
+    stored_task, options = read_run(out)
+    if stored_task != task:
+        raise click.UsageError(
+            f"{out} contains the run of a {stored_task}; resume it with: train {stored_task} --resume."
+        )
     return options
 
 

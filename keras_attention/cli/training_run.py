@@ -81,7 +81,7 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
 
 
 def check_options(task: type, options: dict[str, Any]) -> None:
-    """Check the options before any file is read: that they fit together, and that the preset exists.
+    """Check that the options do not contradict each other and that the preset exists, before any file is read.
 
     Raises:
         click.UsageError: options contradict each other; the message contains the fix.
@@ -176,7 +176,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 
 
 def _file_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    """Return the rules of the files that a new run reads, and a resumed one does not."""
+    """Return the rules for files that a new run reads, but a resumed run does not."""
     files = [("--init: there is no model", options["init"])] if options["init"] else []
     files += [("--pretrain: there is no file", path) for path in options["unlabelled_texts"]]
     return [(not local_path(path).exists(), f"{problem} {path}.") for problem, path in files]
@@ -191,10 +191,10 @@ def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
 def _plan(
     model: Any, examples: list, data_size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
 ) -> Any:
-    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json.
+    """Return the plan of the options; unset values are computed from the data, printed, and stored in run.json.
 
-    A new head is fitted first. If the encoder learns from pairs, `run.json` keeps the values that are set, with which
-    an interrupted run fits both again; a run that is resumed later freezes the encoder.
+    A new head is fitted first. If the encoder is trained on pairs, run.json also stores the values that are set: a run
+    that is interrupted in this stage repeats it, and a run that is resumed later freezes the encoder.
     """
     overrides = _plan_overrides(options)
     if options["self_critical"]:
@@ -217,7 +217,7 @@ def _plan(
 
 
 def _list_defaults(model: Any, data_size: DataSize, options: dict[str, Any], derived: dict[str, Any]) -> None:
-    """Write a table of the values that follow from the data, with reasons."""
+    """Print the values that are computed from the data, with reasons."""
     examples, words = counted(data_size.examples, "example"), counted(data_size.words, "word")
     write_message(f"Defaults for {examples} with {words}, {data_size.distinct_words:,} of them distinct:")
     values = derived if model.is_pretrained else _derived_fields(type(model), data_size, options) | derived
@@ -233,13 +233,13 @@ def _list_default(name: str, value: Any, reason: str) -> None:
 
 
 def _vocabulary_size(model: Any, limit: int) -> tuple[int, str]:
-    """Return the vocabulary size of a new model, and the reason; it is smaller than the limit for few texts."""
+    """Return the vocabulary size of a new model, and the reason; few texts have fewer tokens than the limit."""
     size = (getattr(model, "target_tokenizer", None) or model.tokenizer).vocabulary_size()
-    return size, REASONS["vocabulary_size"] if size >= limit else f"the texts have no more; the rule allows {limit:,}"
+    return size, REASONS["vocabulary_size"] if size >= limit else f"all tokens of the texts; the limit is {limit:,}"
 
 
 def _derived_fields(task: type, data_size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the config fields of a new model that follow from the data, and the limit of its vocabulary."""
+    """Return the config fields of a new model that are computed from the data, and the limit of its vocabulary size."""
     preset = options["preset"]
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = (
@@ -259,14 +259,14 @@ def write_run(out: pathlib.Path, task: str, options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
-    """Write the task and the options to run.json; remove it if the run fails before training, to allow a new start."""
-    started = (out / "run.json").exists()
+    """Write the task and the options to run.json; remove it if a new run fails before training."""
+    is_resumed = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)
     write_run(out, task, options)
     try:
         yield
     except BaseException:
-        if not started and not (out / "model.keras").exists():
+        if not is_resumed and not (out / "model.keras").exists():
             (out / "run.json").unlink()
             with contextlib.suppress(OSError):  # it may contain the region cache
                 out.rmdir()
@@ -274,7 +274,7 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
 
 
 def _labels_of(init: Any, task: type) -> dict[str, list[str]]:
-    """Return the labels of --init as an option in run.json, for a resumed run, which does not read --init."""
+    """Return the labels of --init as an option for run.json, because a resumed run does not read --init."""
     has_labels = isinstance(init, task) and hasattr(init.config, "labels")
     return {"init_labels": list(init.config.labels)} if has_labels else {}
 
@@ -286,7 +286,7 @@ def _read(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
     examples, validation = read_examples(task, options["train_files"], labels or None, **reading), None
     if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]
-        # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
+        # An unknown label of a text is a mistake, but a rare tag may be missing in few training sentences.
         expected = labels or (task.data.labels(examples) if task.data.has_pairs else None) or None
         validation = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
@@ -357,14 +357,14 @@ def _new(task: type, options: dict[str, Any], examples: list, data_size: DataSiz
 
 
 def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
-    """Return the texts of --pretrain, and say how many words of the examples they have."""
+    """Return the texts of --pretrain, and print the fraction of the words of the examples that they contain."""
     texts = [text for path in paths for text in ka.data.read_texts(path)]
     if texts:
         known = {word for text in texts for word in text.lower().split()}
         words = [word for text in task.data.texts(examples) for word in text.lower().split()]
-        share = sum(word in known for word in words) / max(len(words), 1)
+        fraction = sum(word in known for word in words) / max(len(words), 1)
         write_message(
-            f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples"
+            f"--pretrain: {counted(len(texts), 'text')}, with {fraction:.0%} of the words of the training examples"
         )
     return texts
 
@@ -388,7 +388,7 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
 
 
 def _load_init(path: str, task: type) -> Any:
-    """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
+    """Load --init; return None for a Hugging Face directory that gets a new head, because the head needs the labels."""
     if not (local_path(path) / "config.json").is_file():
         return ka.load(path)
     stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")

@@ -1,4 +1,4 @@
-"""The decoding loop, for any model with `start(inputs, length)` and `step(tokens, state)`: its inputs and its results.
+"""`decode`: generate texts with any model that has `start(inputs, length)` and `step(tokens, state)`.
 
 `search.py` has the step of the loop. All shapes are fixed, and all operations are `keras.ops` that do not need XLA, so
 the loop computes the same on TensorFlow, on JAX and in an exported graph.
@@ -52,11 +52,11 @@ def search_fields(limits, seeds, prefix_ids, prefix_mask) -> dict:
         >>> tuple(inputs["prefix_ids"].shape)
         (1, 16)
     """
-    width = ops.shape(prefix_ids)[1]
-    steps = ops.maximum(ops.max(limits), width)
+    prefix_length = ops.shape(prefix_ids)[1]
+    steps = ops.maximum(ops.max(limits), prefix_length)
     if keras.backend.backend() == "jax":
         steps = -(-int(steps) // 16) * 16
-    padding = ((0, 0), (0, steps - width))
+    padding = ((0, 0), (0, steps - prefix_length))
     return {
         "limits": ops.cast(limits, "int32"),
         "seeds": ops.cast(seeds, "int32"),

@@ -1,4 +1,4 @@
-"""One step of a search: its state, and what a step changes.
+"""The state of a search, and one step of it.
 
     active hypotheses    (B, K): the tokens so far, their log-probability, the carry of the model
     finished hypotheses  (B, N): the best finished hypotheses, best first

@@ -140,7 +140,7 @@ class TaggingData(TaskData):
     def baseline(
         self, model: Any, examples: TaggedSentences, validation: TaggedSentences, metric: str, **_: Any
     ) -> Baseline | None:
-        """Return the accuracy or F1 when each word gets its most frequent training tag; see `training.baseline`."""
+        """Return the accuracy or F1 of each word's most frequent tag; see `keras_attention.training.baseline`."""
         if metric not in ("accuracy", *self.output_metrics(model)) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
