@@ -78,11 +78,11 @@ class RecurrentConfig:
         character_vocabulary_size: the number of characters in the character vocabulary of a tagger; 0 for a tagger
             that reads only tokens.
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
-        attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
-            output, so that the decoder can translate single words. Without attention it has no effect.
-        hash_buckets: the number of hashed n-grams with weights of their own: pairs of tokens, and short strings, of a
-            classifier, see `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
-            `layers.AffixEncoder`. 0 for a network without them.
+        attend_embeddings: concatenate the source embeddings to the encoder's outputs that a translator attends to, so
+            that the decoder can translate single words. Without attention it has no effect.
+        hash_buckets: the number of hash buckets for n-grams, each with its own weights: pairs of tokens and short
+            strings in a classifier, see `layers.BagOfNGrams`; prefixes and suffixes in a tagger with a character
+            vocabulary, see `layers.AffixEncoder`. 0 for a network without n-grams.
 
     Raises:
         ValueError: a value has the wrong type or is out of range.
@@ -110,7 +110,7 @@ class RecurrentConfig:
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
-    # The values of a `TransformerConfig`'s fields for a recurrent network, so that code reads either config.
+    # Constants with the names of fields of `TransformerConfig`, so that code can read both classes.
     num_heads: ClassVar[None] = None
     num_segments: ClassVar[int] = 0
     positions: ClassVar[None] = None
@@ -219,7 +219,7 @@ class TransformerConfig:
     pooling: str = _only("start", "TextClassifier")
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
 
-    # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
+    # Constants with the names of fields of `RecurrentConfig`, so that code can read both classes.
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
     hash_buckets: ClassVar[int] = 0

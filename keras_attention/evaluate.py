@@ -30,7 +30,7 @@ def evaluate(
             it does not return the probabilities of the true tokens.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
-        batch_size: texts or images in a batch; the metrics do not depend on it.
+        batch_size: number of texts or images in a batch; the metrics do not depend on it.
         **options: for a `Translator`, `ignore_case=True`, which ignores case in BLEU and chrF, and `bleu_tokenizer`,
             the name of sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
@@ -41,7 +41,7 @@ def evaluate(
     Raises:
         TypeError: `model` is neither a task nor an export, `examples` are not those of its task, or `strategy` is
             passed for a model that does not search or for an export.
-        ValueError: there are no examples, or no example has a label of the model.
+        ValueError: there are no examples, or none of their labels is a label of the model.
         ImportError: pycocoevalcap is not installed and the model is a `Captioner`.
 
     Example:

@@ -41,7 +41,7 @@ class CaptionMetrics:
         rouge_l: ROUGE-L, 0 to 1.
         cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image has 0.
         meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
-        signature: a text that describes how words were split, and why METEOR is None.
+        signature: describes how words were split and, if METEOR is None, the reason.
 
     Example:
         >>> metrics = CaptionMetrics((60.0, 40.0, 30.0, 20.0), rouge_l=0.5, cider=0.7, meteor=None, signature="no Java")
@@ -88,8 +88,8 @@ def evaluate_captions(
     texts = [*hypotheses, *(text for group in references for text in group)]
     lines, signature, problem = _tokenize([_one_line(text) for text in texts])
     generated = {index: [line] for index, line in enumerate(lines[: len(hypotheses)])}
-    rest = iter(lines[len(hypotheses) :])
-    expected = {index: [next(rest) for _ in group] for index, group in enumerate(references)}
+    reference_lines = iter(lines[len(hypotheses) :])
+    expected = {index: [next(reference_lines) for _ in group] for index, group in enumerate(references)}
     value = None
     if meteor and not problem:
         value, problem = _meteor(generated, expected)
@@ -215,7 +215,7 @@ def _time_limit(captions: int) -> float:
 
 
 def _tokenize(texts: list[str]) -> tuple[list[str], str, str]:
-    """Return lower-case words without punctuation, how they were split, and the problem with Java or ""."""
+    """Return texts in lower case without punctuation, words separated by spaces; the signature; a problem with Java."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     try:

@@ -1,4 +1,4 @@
-"""Run an exported model from Python."""
+"""`ExportedModel`: run an export from Python."""
 
 from __future__ import annotations
 
