@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 keras.utils.set_random_seed(0)
 train = ka.data.read_captions(f"tfds:scenes:train{'[:7]' if options.smoke else ''}")
-valid = ka.data.read_captions(f"tfds:scenes:validation[:{3 if options.smoke else 100}]")
+validation = ka.data.read_captions(f"tfds:scenes:validation[:{3 if options.smoke else 100}]")
 sizes = {
     "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
     "show_attend_and_tell": {
@@ -46,8 +46,8 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 def extra_metrics(model: ka.Captioner) -> dict[str, float]:
     """Return the fraction of exactly correct captions; the combinations of objects are not in the training data."""
-    outputs = model.caption([example.image for example in valid], batch_size=100)
-    scenes = [drawn[example.name] for example in valid]
+    outputs = model.caption([example.image for example in validation], batch_size=100)
+    scenes = [drawn[example.name] for example in validation]
     right = [output.text in ka.quickstart.right_captions(scene) for output, scene in zip(outputs, scenes, strict=True)]
     return {"val_right": sum(right) / len(right)}
 

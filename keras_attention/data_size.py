@@ -1,4 +1,4 @@
-"""`DataSize`: the numbers of examples, words and characters, which the defaults are computed from."""
+"""`DataSize`: the numbers of examples, words and characters, from which defaults are computed."""
 
 from __future__ import annotations
 

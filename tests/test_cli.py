@@ -184,7 +184,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  settings: per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  signature: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "line 3: no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0

@@ -93,7 +93,7 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm):
     np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
     evaluated = ka.evaluate(exported, [*TEXTS, " "])
     assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
-    assert evaluated["settings"] == "per:token|window:31"
+    assert evaluated["signature"] == "per:token|window:31"
     with pytest.warns(UserWarning, match="Truncated 1 of 2 texts: the export reads at most 31 tokens"):
         assert exported.score(["we", "we " * 40])[0] == pytest.approx(ka.score(lm, ["we"])[0], abs=1e-3)
     with pytest.raises(

@@ -27,7 +27,7 @@ _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_de
 
 def _search(task: str) -> list[Option]:
     """Return the options of a search of this task."""
-    generation = search_options(*GENERATION, group="Generation", default_limit=TASK_SPECS[task].default_limit)
+    generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit)
     return [*search_options(*BEAM, group="Beam search"), *generation]
 
 
@@ -36,22 +36,22 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT instead of each text; SCORE is the log-probability of the text. Beam "
-    "search divides it by the length penalty.",
+    help="write SCORE<tab>TEXT instead of TEXT; SCORE is the log-probability of the text. Beam search "
+    "divides it by the length penalty.",
 )
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON objects that include the attention scores.")]
 _ARGUMENTS = (
-    "MODEL is a .keras file or the directory of an export. SOURCE is a text file with one text per line; without it, "
-    "or with -, the lines are read from standard input."
+    "MODEL is a .keras file or the directory of an export. SOURCE is a text file with one text per line; by default, "
+    "or if it is -, standard input is read."
 )
 
 
 class _LineCommand(Command):
     """A command with the arguments MODEL and SOURCE; its help describes them after the first line."""
 
-    def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, help: str, **kwargs: Any) -> None:
         summary, _, details = inspect.cleandoc(help).partition("\n\n")
-        super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
+        super().__init__(*args, help=f"{summary}\n\n{_ARGUMENTS} {details}", **kwargs)
 
     def invoke(self, context: click.Context) -> Any:
         """Check SOURCE, import Keras, and run the command."""
@@ -89,9 +89,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The search is greedy; with --num-beams it is beam search. The search of an export was chosen by
-    `keras-attention export` and cannot be changed. With --num-return-sequences N, an output line is a list of up to N
-    translations, best first, separated by tabs.
+    The default is greedy search; --num-beams sets beam search. An export has a fixed search, set by the options of
+    `keras-attention export`. With --num-return-sequences N, an output line has up to N translations, best first,
+    separated by tabs.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -134,10 +134,10 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. IMAGES are files. If there are none, or if the only
-    one is -, the names of the files are read from standard input, one per line. The search is greedy; with --num-beams
-    it is beam search. The search of an export was chosen by `keras-attention export` and cannot be changed. For an
-    image that cannot be read, the output line is empty, standard error has a message, and the exit code is 1.
+    MODEL is a .keras file or the directory of an export. IMAGES are image files; by default, or if IMAGES is -, their
+    names are read from standard input, one per line. The default is greedy search; --num-beams sets beam search. An
+    export has a fixed search, set by the options of `keras-attention export`. For an image that cannot be read, the
+    output line is empty, a message is written to standard error, and the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -159,13 +159,13 @@ def caption(
 
 
 class _ImageCounts:
-    """The number of images, and of those that cannot be read, each with a message."""
+    """Counts images and unreadable images, and writes a message for each unreadable one."""
 
     def __init__(self) -> None:
         self.images = self.unreadable = 0
 
     def add(self, path: str, is_valid: bool) -> None:
-        """Count an image, and write why it cannot be read; an empty line has no image."""
+        """Count an image and, if it cannot be read, write the reason; an empty line is no image."""
         self.images += bool(path)
         if path and not is_valid:
             self.unreadable += 1
@@ -240,9 +240,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The new tokens are sampled, or searched with --num-beams beams. The search of an export was chosen by
-    `keras-attention export` and cannot be changed. A newline in an output is printed as \\n. With
-    --num-return-sequences N, an output line is a list of up to N texts, best first, separated by tabs.
+    The default is sampling; --num-beams sets beam search. An export has a fixed search, set by the options of
+    `keras-attention export`. A line break in an output is written as \\n. With --num-return-sequences N, an output line
+    has up to N texts, best first, separated by tabs.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -260,7 +260,7 @@ def complete(
 
 
 _PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL instead of the label.")
-_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts with a tab between them.")
+_PAIRS = Option("--pairs", is_flag=True, help="read a pair of texts per line, separated by a tab.")
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
@@ -269,7 +269,7 @@ def classify(
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    An output line is the most probable label; with --json, it has the probabilities of all labels.
+    An output line is the most probable label. With --json, it includes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"), source=source)
@@ -322,7 +322,7 @@ _CANDIDATES = Option(
     "--candidates",
     type=click.IntRange(1, 5),
     metavar="N",
-    help="write the N most probable tokens of each mask instead of the text.",
+    help="write the N most probable tokens for each mask instead of the text.",
 )
 
 
@@ -330,9 +330,9 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
-    A mask in a line is [MASK] for a model with a WordPiece tokenizer, and <mask> for other models. An output line is
-    the input line with the most probable token in place of each mask. With --candidates N, it has a column for each
-    mask: its N most probable tokens, as TOKEN:PROBABILITY. Tabs separate the columns, and spaces the tokens.
+    Write a mask as [MASK] for a model with a WordPiece tokenizer, and as <mask> for other models. An output line is the
+    input line in which the most probable token replaces each mask. With --candidates N, an output line has, for each
+    mask, the N most probable tokens as TOKEN:PROBABILITY, separated by spaces; tabs separate the masks.
     """
     loaded = load_for("fill", model)
 
@@ -361,16 +361,16 @@ def _candidates(result: Any, count: int) -> str:
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print log-probabilities of texts, translations or captions.
 
-    The format of a line of SOURCE and the number in its output line depend on MODEL; log is the natural logarithm:
+    The formats of the lines depend on the task of MODEL; log is the natural logarithm:
 
     \b
-    MODEL       line of SOURCE        output line
+    task        line of SOURCE        output line
     lm          TEXT                  log p(TEXT)
     translator  TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
     captioner   IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
 
-    Other models do not compute such a probability. IMAGE is the name of a file. If it cannot be read, the output line
-    is empty, standard error has a message, and the exit code is 1.
+    Other tasks have no such probability. IMAGE is the name of an image file. If it cannot be read, the output line is
+    empty, a message is written to standard error, and the exit code is 1.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)

@@ -1,4 +1,4 @@
-"""A function of a model and of arrays, compiled once for each structure of its inputs.
+"""`CompiledFunction`: a function of a model and of arrays, compiled once for each structure of its inputs.
 
 The numbers of a search strategy, such as its temperature, are inputs too.
 """
@@ -34,8 +34,8 @@ def check_process() -> None:
         _processes.append(os.getpid())
     elif _processes[0] != os.getpid():
         raise RuntimeError(
-            "This process was forked after a model was made, and its threads did not come with it. Make or load "
-            "models only after the fork: without gunicorn's --preload, or with multiprocessing's start method 'spawn'."
+            "This process was forked after a model was made, but a fork does not copy threads. Make or load models "
+            "only after the fork: without gunicorn's --preload, or with multiprocessing's start method 'spawn'."
         )
 
 

@@ -226,5 +226,5 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
     inputs = {**model.to_inputs(sources), "target_ids": shifted}
     valid = inputs.pop("valid")
     images = {"valid": valid} if "images" in inputs else {}
-    counted = mask & images["valid"][:, None] if images else mask
-    return {"inputs": inputs, "labels": labels, "mask": counted}, images
+    scored = mask & images["valid"][:, None] if images else mask
+    return {"inputs": inputs, "labels": labels, "mask": scored}, images

@@ -1,4 +1,4 @@
-"""A search with a model: its strategy, the tokens that it never generates, its stop strings and its length limits."""
+"""The strategy, suppressed tokens, stop strings and length limits of a search with a model, and its run."""
 
 from __future__ import annotations
 

@@ -228,8 +228,8 @@ def _scene(name: str, plan: _Plan) -> Scene:
     objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
     if rng.randint(2):
         objects, relation = objects[::-1], RELATIONS[relation]
-    turn = rng.randint(2)
-    captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
+    offset = rng.randint(2)
+    captions = (pair[(offset + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
     return Scene(name, objects, relation, tuple(captions))
 
 

@@ -1,4 +1,4 @@
-"""Turn strings into ids and ids into strings in a TensorFlow graph, as `data/text_reader.py` does in Python."""
+"""Encode strings as ids, and decode ids to strings, in a TensorFlow graph, like `data/text_reader.py` in Python."""
 
 from __future__ import annotations
 

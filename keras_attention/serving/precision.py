@@ -214,10 +214,10 @@ def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], list[tf.Variable]]]:
-    """Compute the products of a model in this precision while its functions are traced.
+    """Compute the matrix products of a model in a precision while its functions are traced.
 
-    The methods of its layers are replaced; in other threads, they compute as before. In every precision, the
-    convolutions of an image encoder contain the batch normalization after them; see `folding.py`.
+    The methods of its layers are replaced in this thread only. In every precision, the batch normalizations of an image
+    encoder are folded into the convolutions before them; see `folding.py`.
 
     Args:
         model: the model; afterwards it is as before.

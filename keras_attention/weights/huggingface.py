@@ -194,12 +194,12 @@ def _has_mean_pooling(directory: pathlib.Path) -> bool:
 
 
 def _problem_type(labels: tuple[str, ...]) -> str:
-    """Return what transformers computes if config.json does not say it: one label is a regression."""
+    """Return the default problem type of transformers: a regression for one label, otherwise a single label."""
     return REGRESSION if len(labels) == 1 else SINGLE_LABEL
 
 
 def _family_of(model: models.Task) -> Family:
-    """Return the tables that fit the model best; `write_config` then names what does not fit."""
+    """Return the tables that fit the model best; `write_config` raises an error for what does not fit."""
     families = FAMILIES if isinstance(model, models.Task) else ()
     fitting = [
         family

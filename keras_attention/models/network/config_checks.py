@@ -10,9 +10,9 @@ from keras_attention.data.special_tokens import vocabulary
 
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
-    """Return `config` with the tokenizer's vocabulary size, unless it already has one.
+    """Return `config` with the vocabulary size of the tokenizer, unless it already has one.
 
-    A model without a tokenizer computes logits from ids, but cannot read strings; its config must have the size.
+    A model without a tokenizer only reads token ids; its config must have the vocabulary size.
 
     Args:
         config: the config of a task.

@@ -2,10 +2,10 @@
 
     loss = sum w cost / sum |w|
 
-The displayed loss sums over an epoch; the gradient uses one update.
+For the displayed loss, the sums are over an epoch; for the gradient, over the batches of an update.
 
-Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
-batch with few tokens would count more. `Task` calls the functions of this module in its methods.
+Keras weights the losses of batches by their number of examples, and the gradients of accumulated batches equally. A
+token of a batch with few tokens would then have more weight. The methods of `Task` call the functions of this module.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _inner_optimizer(optimizer: Any) -> Any:
 
 
 def _add_accumulated_weight(optimizer: Any, strategy: Any) -> None:
-    """Give an optimizer that accumulates gradients a variable for the total weight of the accumulated batches."""
+    """Add a variable for the total weight of the accumulated batches to an optimizer that accumulates gradients."""
     if not getattr(optimizer, "gradient_accumulation_steps", None):
         return
     if strategy is not None and strategy.num_replicas_in_sync > 1:

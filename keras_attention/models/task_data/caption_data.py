@@ -109,7 +109,7 @@ class CaptionData(TaskData):
             "cider": 100 * metrics.cider,
             "images": len(texts),
             "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-            "settings": metrics.settings,
+            "signature": metrics.signature,
         }
 
 
