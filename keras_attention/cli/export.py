@@ -35,8 +35,8 @@ _EXPORT = [
         *GENERATION,
         "replace_unknown",
         group="Generation",
-        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length minus "
-        "the length of the prompt",
+        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length "
+        "minus the length of the prompt",
     ),
     Option(
         "--precision",
