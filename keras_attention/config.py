@@ -58,30 +58,8 @@ def fields_for(config: object, task: str) -> set[str]:
     return {field.name for field in dataclasses.fields(config) if task in field.metadata.get("tasks", (task,))}
 
 
-class NetworkConfig:
-    """Base of the configs of texts: the values of fields that a config lacks, so that code reads any config."""
-
-    # fields of a `TransformerConfig` that a `RecurrentConfig` lacks
-    num_heads: ClassVar[int | None] = None
-    num_segments: ClassVar[int] = 0
-    positions: ClassVar[str | None] = None
-    template: ClassVar[str] = "end"
-    initializer_range: ClassVar[float | None] = None
-    shared_vocabulary: ClassVar[bool] = False
-    problem_type: ClassVar[str] = SINGLE_LABEL
-    output_bias: ClassVar[bool] = False
-    tie_weights: ClassVar[bool] = True
-    # fields of a `RecurrentConfig` that a `TransformerConfig` lacks
-    attention: ClassVar[str | None] = None
-    character_vocabulary_size: ClassVar[int] = 0
-    hash_buckets: ClassVar[int] = 0
-    attend_embeddings: ClassVar[bool] = False
-    # a field of a `RecurrentCaptionerConfig`
-    grounded_attention: ClassVar[bool] = False
-
-
 @dataclasses.dataclass(frozen=True)
-class RecurrentConfig(NetworkConfig):
+class RecurrentConfig:
     """The config of a recurrent network for texts: a language model, classifier, tagger or translator.
 
     Args:
@@ -132,6 +110,18 @@ class RecurrentConfig(NetworkConfig):
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
+    # The values of a `TransformerConfig`'s fields for a recurrent network, so that code reads either config.
+    num_heads: ClassVar[None] = None
+    num_segments: ClassVar[int] = 0
+    positions: ClassVar[None] = None
+    template: ClassVar[str] = "end"
+    initializer_range: ClassVar[None] = None
+    shared_vocabulary: ClassVar[bool] = False
+    problem_type: ClassVar[str] = SINGLE_LABEL
+    output_bias: ClassVar[bool] = False
+    tie_weights: ClassVar[bool] = True
+    grounded_attention: ClassVar[bool] = False
+
     @property
     def width(self) -> int:
         """The width of an encoder's outputs."""
@@ -148,7 +138,7 @@ class RecurrentConfig(NetworkConfig):
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig(NetworkConfig):
+class TransformerConfig:
     """The config of a Transformer for texts: a language model of any kind, a classifier, tagger or translator.
 
     Args:
@@ -228,6 +218,11 @@ class TransformerConfig(NetworkConfig):
     labels: tuple[str, ...] = _only((), *_LABELLED)
     pooling: str = _only("start", "TextClassifier")
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
+
+    # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
+    attention: ClassVar[None] = None
+    character_vocabulary_size: ClassVar[int] = 0
+    hash_buckets: ClassVar[int] = 0
 
     @property
     def embedding_dim(self) -> int:

@@ -107,12 +107,17 @@ class Translator(DecoderSteps, Task):
     def _output_embedding(self) -> keras.layers.Layer:
         return self.target_embedding
 
+    @property
+    def _attends_embeddings(self) -> bool:
+        """Whether the attention of a recurrent decoder reads the embeddings of the source tokens too."""
+        return self.config.attention is not None and self.config.attend_embeddings
+
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         embedded = self.source_embedding(inputs["source_ids"])
         encoded = self.encoder(embedded, mask=mask)
-        if self.config.attend_embeddings and self.config.attention:
+        if self._attends_embeddings:
             encoded = (ops.concatenate([encoded[0], embedded], axis=-1), *encoded[1:])
         return self.decoder.encoder_arguments(encoded, mask)
 
@@ -259,8 +264,8 @@ class Translator(DecoderSteps, Task):
         }
 
     def _initialize_from_examples(self, examples: Sequence[tuple[str, str]], unlabelled_texts: Sequence[str]) -> None:
-        """With `attend_embeddings`, call `initialize_target_embeddings`."""
-        if self.config.attend_embeddings and self.config.attention:
+        """If the attention reads embeddings, call `initialize_target_embeddings`."""
+        if self._attends_embeddings:
             initialize_target_embeddings(self, examples)
 
 

@@ -73,6 +73,7 @@ class Task(keras.Model):
 
     # Parts of the network; None for a part that the task does not have.
     embedding: keras.layers.Layer | None = None
+    character_encoder: keras.layers.Layer | None = None
     image_encoder: keras.layers.Layer | None = None
     encoder: keras.layers.Layer | None = None
     decoder: keras.layers.Layer | None = None
