@@ -29,7 +29,7 @@ ROUNDS = 5
 
 
 def serving() -> list[str]:
-    """Return a table of the times of the exported signature, on strings, and of `decode`, on ids."""
+    """Return a table of the times of the exported signature, on strings, and of `generate`, on ids."""
     import tensorflow as tf
 
     texts = [source for source, _ in ka.quickstart.phrase_pairs("test")][:512]
@@ -52,7 +52,7 @@ def serving() -> list[str]:
     @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
-        search_inputs = ka.generation.decode.SearchInputs(
+        search_inputs = ka.generation.search.SearchInputs(
             start_ids=tf.zeros_like(limits) + special.start,
             limits=limits,
             seeds=limits,
@@ -60,7 +60,7 @@ def serving() -> list[str]:
             prefix_mask=tf.cast(nothing, tf.bool),
         )
         inputs = {"source_ids": ids, "source_mask": mask}
-        return ka.generation.decode.decode(model, inputs, strategy, search_inputs, special.end)
+        return ka.generation.search.generate(model, inputs, strategy, search_inputs, special.end)
 
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))

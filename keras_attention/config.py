@@ -223,8 +223,6 @@ class TransformerConfig:
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
     hash_buckets: ClassVar[int] = 0
-    grounded_attention: ClassVar[bool] = False
-    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:

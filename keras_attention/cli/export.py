@@ -35,8 +35,8 @@ _EXPORT = [
         *GENERATION,
         "replace_unknown",
         group="Decoding",
-        default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
-        "minus the length of the prompt",
+        default_limit=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length minus "
+        "the length of the prompt",
     ),
     Option(
         "--precision",

@@ -118,7 +118,7 @@ class Command(click.Command):
 
 
 def from_fields(
-    kind: type, names: Iterable[str], *, search: bool = False, default_length: str = "", **settings: Any
+    kind: type, names: Iterable[str], *, search: bool = False, default_limit: str = "", **settings: Any
 ) -> list[Option]:
     """Make one option for each named field of a dataclass; its help is the field's description in the docstring.
 
@@ -126,7 +126,7 @@ def from_fields(
         kind: a dataclass whose docstring describes its fields under `Args:`.
         names: the fields.
         search: an option that is not on the command line is None; the help shows the default of the field.
-        default_length: the default of `max_new_tokens` in the help; each command has another one.
+        default_limit: the default of `max_new_tokens` in the help; each command has another one.
         **settings: `group` and `tasks` of `Option`.
     """
     hints, descriptions = typing.get_type_hints(kind), field_descriptions(kind)
@@ -142,7 +142,7 @@ def from_fields(
         if name == "num_beams":
             text, default_text = "use beam search with this number of beams.", ""
         if name == "max_new_tokens":
-            text, default_text = "maximum number of new tokens.", f"  [default: {default_length}]"
+            text, default_text = "maximum number of new tokens.", f"  [default: {default_limit}]"
         is_repeatable = typing.get_origin(hints[name]) is tuple
         if is_repeatable:
             text = text.rstrip(".") + "; repeatable."

@@ -81,7 +81,7 @@ def build_once(layer: keras.layers.Layer, *shapes: tuple) -> None:
 
 
 def rematerialize_if(condition: bool, function: Callable) -> Callable:
-    """Return a function of tensors; if `condition`, its backward pass computes its activations again.
+    """Return a function of tensors; if the condition is True, its backward pass computes its activations again.
 
     Example:
         >>> double = rematerialize_if(True, lambda x: 2 * x)

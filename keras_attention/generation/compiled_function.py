@@ -14,8 +14,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.generation.base_strategy import Strategy
 from keras_attention.generation.option_types import replace_options
-from keras_attention.generation.strategy import Strategy
 
 _MAX_PROGRAMS = 16  # size of the LRU cache of a function
 _processes: list[int] = []  # the process that made the first model
