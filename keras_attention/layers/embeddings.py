@@ -62,7 +62,7 @@ class InputEmbedding(BaseLayer):
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)
         self.segments = self.norm = None
-        if num_segments:  # the width of the vectors, here 1, is known in `build`
+        if num_segments:  # `build` replaces the width 1 by M
             self.segments = keras.layers.Embedding(
                 num_segments, 1, initializer, dtype=self.dtype_policy, name="segments"
             )

@@ -87,7 +87,7 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         keys, values = self.project_key_value(value, key)  # (B, H, S, D) each
         dropout_fn = self.dropout_layer.function(bool(training))
         if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
-            return self.project_contexts(_fused(query, keys, values, mask))
+            return self.project_contexts(_fused_attention(query, keys, values, mask))
         contexts, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)  # (B, H, Q, D), (B, H, Q, S)
         outputs = self.project_contexts(contexts)
         return (outputs, scores) if return_attention_scores else outputs
@@ -102,7 +102,7 @@ def _can_fuse(query) -> bool:
     return query.dtype != "float16" or jax.default_backend() != "cpu"
 
 
-def _fused(query, keys, values, mask):
+def _fused_attention(query, keys, values, mask):
     """Return the context (B, H, Q, D) from the backend's fused kernel, which does not store the scores."""
     query, keys, values = (ops.swapaxes(x, 1, 2) for x in (query, keys, values))
     mask = align_mask(mask, 4)

@@ -225,25 +225,29 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
         """
-        batch_size, memory_dim = ops.shape(steps.inputs)[0], memory.values.shape[-1] if self.has_memory else None
         recurrence = self.recurrence
-        first = {"step_outputs": ops.zeros((batch_size, 1, recurrence.step_output_dim(memory_dim)), self.compute_dtype)}
+        memory_dim = memory.values.shape[-1] if self.has_memory else None
+        output_shape = (ops.shape(steps.inputs)[0], 1, recurrence.step_output_dim(memory_dim))
+        # `scan` needs the same structure before and after a step, so the state has outputs before the first step, too.
+        state = {"carry": carry, "step_outputs": ops.zeros(output_shape, self.compute_dtype)}
         if self.has_memory:
-            first["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]  # (B, 1, S)
+            state["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]  # (B, 1, S)
 
-        def run_step(loop, step):
+        def run_step(state, step):
             step = {name: ops.expand_dims(x, 1) for name, x in step.items()}  # (B, 1, any): one beam
             is_real = step.pop("mask", None)
-            step_outputs, scores, carry = recurrence.run(DecoderStep(**step), memory, loop["carry"])
-            loop = {"carry": select_real(is_real, carry, loop["carry"]), "step_outputs": step_outputs}
-            loop |= {} if scores is None else {"scores": scores}
-            return loop, loop
+            step_outputs, scores, carry = recurrence.run(DecoderStep(**step), memory, state["carry"])
+            new_state = {"carry": select_real(is_real, carry, state["carry"]), "step_outputs": step_outputs}
+            if self.has_memory:
+                new_state["scores"] = scores
+            return new_state, new_state
 
         tensors = {**steps._asdict(), "mask": None if mask is None else ops.expand_dims(mask, -1)}  # (B, T, any)
         tensors = {name: ops.swapaxes(x, 0, 1) for name, x in tensors.items() if x is not None}  # (T, B, any)
-        last, loops = scan(run_step, {"carry": carry, **first}, tensors)
-        outputs = {name: ops.swapaxes(loops[name][:, :, 0], 0, 1) for name in first}  # (T, B, 1, any) -> (B, T, any)
-        return outputs["step_outputs"], outputs.get("scores"), last["carry"]
+        last, states = scan(run_step, state, tensors)
+        step_outputs = ops.swapaxes(states["step_outputs"][:, :, 0], 0, 1)  # (T, B, 1, any) -> (B, T, any)
+        scores = ops.swapaxes(states["scores"][:, :, 0], 0, 1) if self.has_memory else None  # (B, T, S)
+        return step_outputs, scores, last["carry"]
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
