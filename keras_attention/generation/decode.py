@@ -80,7 +80,7 @@ def decode(model: Any, inputs: dict, strategy: Strategy, search_inputs: SearchIn
         end_id: the token that ends a text.
 
     Returns:
-        dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
+        dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, including the end token;
         `final_scores` (B, N) float32, <= `NEVER` marks an empty entry; and, for a model with attention,
         `attention` (B, N, T, S) float32. T may be smaller than in `prefix_ids`.
 

@@ -156,7 +156,7 @@ def encoder_inputs(model: Any, batch: Any) -> dict[str, Any]:
 
 
 def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
-    """Return the log-probability of each text, end token included, in nats.
+    """Return the log-probability of each text, including the end token, in nats.
 
     Args:
         model: a `CausalLM`; or, with `targets`, a `Translator` or `Captioner`.

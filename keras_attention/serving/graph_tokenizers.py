@@ -78,7 +78,7 @@ class GraphPieces:
 
 
 def _traced_once(tokenize: Callable[[tf.Tensor], tf.RaggedTensor]) -> Callable[[tf.Tensor], tf.RaggedTensor]:
-    """Return the same function with a graph of its own, which all signatures of an export call."""
+    """Return the same function as a separate graph, which all signatures of an export call."""
     return tf.function(tokenize, [tf.TensorSpec((None,), tf.string)], autograph=False)
 
 
