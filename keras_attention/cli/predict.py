@@ -69,7 +69,7 @@ def _plot(name: str, example: str) -> Option:
         _MODEL,
         _SOURCE,
         *_search("twice the number of source tokens, plus 8"),
-        *search_options("replace_unknown"),
+        *search_options("replace_unknown", group="Generation"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,

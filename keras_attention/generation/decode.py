@@ -142,7 +142,7 @@ def _results(loop: LoopState) -> dict:
 
 
 def best_hypotheses(results: dict, valid) -> dict:
-    """Return the results of `decode`, with lengths, final scores and attention 0 for unusable inputs.
+    """Return the results of `decode`, with lengths, final scores and attention 0 for inputs that are not valid.
 
     Args:
         results: the results of `decode`.

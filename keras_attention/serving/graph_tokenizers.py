@@ -51,7 +51,7 @@ class GraphPieces:
             self._tokenize = self.tracked.tokenize
 
     def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Turn (B,) strings into ids (B, ragged)."""
+        """Encode (B,) strings as ids (B, ragged)."""
         if not self._special.added_tokens:
             return self._known_ids(text)
         from tensorflow_text import regex_split
