@@ -282,7 +282,7 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def learns_from_pairs(model: Any, examples: Sequence) -> bool:
+def trains_on_pairs(model: Any, examples: Sequence) -> bool:
     """Return whether `fit_new_head` fine-tunes the encoder on pairs of texts, and then freezes it.
 
     It does so for a `TextClassifier` with mean pooling (a sentence encoder), whose encoder is trainable and has no LoRA

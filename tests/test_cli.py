@@ -68,7 +68,7 @@ def test_evaluate_and_translate_use_the_same_search(run, model, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_searches")
-def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
+def test_a_run_with_two_parallel_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))

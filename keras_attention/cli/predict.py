@@ -70,7 +70,7 @@ def _plot(name: str, example: str) -> Option:
         _MODEL,
         _SOURCE,
         *_search("translator"),
-        *search_options("replace_unknown"),
+        *search_options("replace_unknown", group="Generation"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,

@@ -60,8 +60,8 @@ _DATA = [
         metavar="FILE",
         multiple=True,
         help="training file: text, TSV, CSV, JSONL, CoNLL, or captions in the JSON of COCO or Karpathy; may be "
-        "compressed (.gz, .bz2, .xz). - is standard input, tfds:NAME[:SPLIT] a data set of TensorFlow Datasets; for "
-        "two parallel text files, repeat the option: first the source file, then the target file.",
+        "compressed (.gz, .bz2, .xz). Write - for standard input, tfds:NAME[:SPLIT] for a data set of TensorFlow "
+        "Datasets; for two parallel text files, repeat the option: first the source file, then the target file.",
     ),
     _data(
         "--valid",
@@ -140,7 +140,7 @@ _MODEL = [
         "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
-        help="image encoder: small_cnn or the name of a keras.applications network.  [default: mobilenet_v2]",
+        help="name of the image encoder, small_cnn or a keras.applications network.  [default: mobilenet_v2]",
     ),
     _model(
         "--image-encoder-weights",

@@ -23,8 +23,8 @@ from keras_attention.defaults import (
     REASONS,
     TRAINING_FIELDS,
     default_tokenizer_kind,
-    learns_from_pairs,
     network_defaults,
+    trains_on_pairs,
 )
 from keras_attention.presets import check_fields, find_preset
 from keras_attention.storage import local_path, write_text
@@ -201,7 +201,7 @@ def _plan(
         return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
     if has_new_head:
         overrides = options.get("set_before_pairs", overrides)
-        if learns_from_pairs(model, examples):
+        if trains_on_pairs(model, examples):
             options = {**options, "set_before_pairs": overrides}
         with native_log_hidden():
             plan = ka.training.fit_new_head(

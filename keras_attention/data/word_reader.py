@@ -102,7 +102,7 @@ class WordReader:
             long += self.text.limit is not None and starts[-1] > self.text.limit
         if long:
             warnings.warn(
-                f"Left out the last words of {long} of {counted(len(encoded), 'sentence')}, to have at most "
+                f"Truncated {long} of {counted(len(encoded), 'sentence')} on the right to "
                 f"{counted(self.text.max_length, 'token')}, including special tokens. To tag all words, split the "
                 "sentences, or make the model with a larger `max_length`.",
                 stacklevel=2,

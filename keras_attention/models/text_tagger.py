@@ -138,7 +138,7 @@ class TextTagger(Task):
     def word_arrays(
         self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0
     ) -> dict[str, np.ndarray]:
-        """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
+        """Return the call arguments for encoded sentences; see `WordReader.arrays`."""
         arrays = self.input_reader.arrays(sentences, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 

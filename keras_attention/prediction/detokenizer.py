@@ -18,7 +18,7 @@ from keras_attention.generation.proposals import NO_HYPOTHESIS
 
 
 class Detokenizer:
-    """Turn arrays of ids into arrays of strings. `GraphTokenizer` has the same methods for a TensorFlow graph.
+    """Decode arrays of ids to arrays of strings. `GraphTokenizer` has the same methods for a TensorFlow graph.
 
     Args:
         tokenizer: a KerasHub tokenizer.

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import RepeatedBatches
-from keras_attention.defaults import learns_from_pairs
+from keras_attention.defaults import trains_on_pairs
 from keras_attention.training.compiling import make_optimizer
 from keras_attention.training.finetuning import freeze
 from keras_attention.training.losses import num_replicas
@@ -18,7 +18,7 @@ from keras_attention.training.plan import TrainingPlan
 from keras_attention.training.progress import write_line
 
 _MAX_EXAMPLES, _MAX_VECTORS, _REGRESSION_STEPS = 2000, 10_000, 300  # of the logistic regression
-_HEAD_EPOCHS = 3  # of the head alone, after the encoder has learned from pairs
+_HEAD_EPOCHS = 3  # of the head alone, after the encoder was trained on pairs
 
 
 def fit_new_head(
@@ -55,7 +55,7 @@ def fit_new_head(
     Reference: Tunstall et al., 2022, https://arxiv.org/abs/2209.11055 (SetFit); Kumar et al., 2022,
     https://arxiv.org/abs/2202.10054 (linear probing, then fine-tuning).
     """
-    with_pairs = learns_from_pairs(model, examples)
+    with_pairs = trains_on_pairs(model, examples)
     if with_pairs:
         plan = TrainingPlan.for_data(model, examples, **overrides)
         if verbose:

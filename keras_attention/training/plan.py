@@ -71,8 +71,8 @@ class TrainingPlan:
         gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.
         monitor: metric that selects the best model, such as val_loss, val_chrf, val_cider or val_f1 (of entities); by
             default val_bleu (translator, captioner), val_accuracy (classifier, tagger) or val_loss (other tasks).
-        mode: whether lower (min) or higher (max) values of the metric are better; by default it follows from the name
-            of the metric.
+        mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by the name of the
+            metric.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references (zh for Chinese).
         patience: number of epochs without improvement after which training stops. An epoch improves on the best one if
             its metric is better, or if its metric is equal and its loss is lower.

@@ -35,11 +35,12 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
     Args:
         directory: has `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files.
             Without tokenizer files the model takes token ids.
-        task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
-            the encoder's weights and a new head; a classifier has the mean pooling of a sentence encoder.
+        task: the class name of the task, such as `"TextClassifier"`; None for the task in `config.json`. A model of
+            another task has the weights of the encoder and a new head. A new classifier uses mean pooling if
+            sentence-transformers does.
         **overrides: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
-            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and other config fields with
-            new values, such as `dropout=0.2`.
+            `target_tokenizer`) to use instead of the directory's, or None to load no tokenizer; and other config fields
+            with new values, such as `dropout=0.2`.
 
     Returns:
         A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.

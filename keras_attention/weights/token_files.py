@@ -45,7 +45,7 @@ _AROUND = {  # template -> ids before and after a text
 
 
 class _Added(NamedTuple):
-    """An added piece, and the file that has it."""
+    """An added piece, and the file that declares it."""
 
     id: int | None
     token: AddedToken
@@ -105,7 +105,7 @@ def read_special_tokens(
 
 
 def _suppressed(path: pathlib.Path) -> set[int]:
-    """Return the ids that transformers never generates; it generates other special tokens, and removes them."""
+    """Return the ids that transformers never generates. It may generate other special tokens, and removes them."""
     ids: set[int] = set()
     for file in ("config.json", "generation_config.json"):
         content = optional_json(path / file)

@@ -36,10 +36,10 @@ class LossTracker(keras.metrics.Metric):
         }
 
     def update_state(self, values, sample_weight=None) -> None:
-        """Do nothing: Keras passes the loss of a batch here, but `add` has its sums."""
+        """Do nothing: Keras passes the loss of a batch, but `add` needs its two sums."""
 
     def add(self, name: str, cost, weight) -> None:
-        """Add the sums of a batch, of w cost and of |w|."""
+        """Add `cost`, sum w cost, and `weight`, sum |w|, of a batch."""
         for total, value in zip(self.totals[name], (cost, weight), strict=True):
             total.assign_add(ops.stop_gradient(value))
 

@@ -57,7 +57,7 @@ class ClassificationData(TaskData):
     def batches(
         self, model: Any, examples: LabelledTexts, max_tokens: int, shuffle: bool, seed: int, **options: Any
     ) -> Any:
-        """Turn (text, label) pairs into batches; see `Task.make_batches`.
+        """Make batches of pairs (text, label); see `Task.make_batches`.
 
         Raises:
             ValueError: `config.problem_type` is not "single_label_classification".

@@ -144,7 +144,7 @@ class TaskData:
         return {"tokenizer": train_tokenizer([*self.texts(examples), *unlabelled_texts], **options)}
 
     def batches(self, model: Any, examples: Sequence, max_tokens: int, shuffle: bool, seed: int, **options: Any) -> Any:
-        """Turn examples into batches for `fit`; see `Task.make_batches`."""
+        """Make batches of examples for `fit`; see `Task.make_batches`."""
         self.check(examples)
         return self._batch_function(examples, model, max_tokens, shuffle, seed, **options)
 
