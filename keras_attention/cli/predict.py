@@ -24,7 +24,7 @@ _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required
 _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 
 
-def _search(default_length: str) -> list[Option]:
+def _beam_and_generation_options(default_length: str) -> list[Option]:
     """Return the options of a search; `default_length` is the default of --max-new-tokens in the help."""
     generation = search_options(*GENERATION, group="Generation", default_length=default_length)
     return [*search_options(*BEAM, group="Beam search"), *generation]
@@ -58,7 +58,7 @@ class _LineCommand(Command):
         return super().invoke(context)
 
 
-def _plot(name: str, example: str) -> Option:
+def _plot_option(name: str, example: str) -> Option:
     text = f"plot the attention of each output to a file in DIRECTORY, named after the {name}: {example}.attention.png."
     return Option("--plot", metavar="DIRECTORY", help=text)
 
@@ -68,12 +68,12 @@ def _plot(name: str, example: str) -> Option:
     params=[
         _MODEL,
         _SOURCE,
-        *_search("twice the number of source tokens, plus 8"),
+        *_beam_and_generation_options("twice the number of source tokens, plus 8"),
         *search_options("replace_unknown", group="Generation"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("line number", "1"),
+        _plot_option("line number", "1"),
     ],
 )
 def translate(
@@ -114,11 +114,11 @@ def translate(
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_search("max_length of the model"),
+        *_beam_and_generation_options("max_length of the model"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("image", "dog.jpg"),
+        _plot_option("image", "dog.jpg"),
     ],
 )
 def caption(
@@ -168,7 +168,7 @@ class _ImageCounts:
         self.images += bool(path)
         if path and not is_valid:
             self.unreadable += 1
-            click.echo(f"{path} {_problem(path)}", err=True)
+            click.echo(f"{path} {_describe_problem(path)}", err=True)
 
     def check(self) -> None:
         """Raise a `click.ClickException` if an image cannot be read, so that the exit code is 1."""
@@ -185,7 +185,7 @@ def _can_be_opened(path: str) -> bool:
         return False
 
 
-def _problem(path: str) -> str:
+def _describe_problem(path: str) -> str:
     """Return why an image has no caption."""
     if os.path.isdir(path):
         return f"is a directory; expected images, such as {path.rstrip('/')}/*.jpg."
@@ -230,7 +230,7 @@ _SEED = Option(
 )
 
 
-_COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model minus the length of the prompt")]
+_COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("max_length of the model minus the length of the prompt")]
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
@@ -282,21 +282,21 @@ def classify(
     write_lines(source, outputs)
 
 
-def _where(source: str | None, number: int) -> str:
+def _location(source: str | None, number: int) -> str:
     """Return the beginning of a message about a line of SOURCE."""
     return f"{'standard input' if source in (None, '-') else source}, line {number}"
 
 
 def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: str | None) -> list[tuple[str, ...]]:
-    """Return the columns of each line, which have these names; those of an empty line are empty."""
+    """Split each line at tabs into columns with these names; the columns of an empty line are empty."""
     if len(names) == 1:
         return [(line,) for line in lines]
     rows = [tuple(line.split("\t")) if line.strip() else ("",) * len(names) for line in lines]
     for number, row in enumerate(rows, done + 1):
         if len(row) != len(names):
             raise ValueError(
-                f"{_where(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}. "
-                "Write a tab between them."
+                f"{_location(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected "
+                f"{' and '.join(names)}. Write a tab between them."
             )
     return rows
 
@@ -340,7 +340,7 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
             if line.strip() and not result.candidates:
                 click.echo(
-                    f"{_where(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
+                    f"{_location(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
                     err=True,
                 )
         if as_json:
