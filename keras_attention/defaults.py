@@ -73,18 +73,18 @@ def _clip(low: float, value: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def _subwords(words: int, distinct_characters: int) -> int:
+def _subword_vocabulary_size(words: int, distinct_characters: int) -> int:
     """Return the vocabulary size for texts with this number of words: 2,000 for 24,000 words, at most 8,000."""
     size = _clip(300, 13 * math.sqrt(words), 8000)
     return max(int(round(size, -2)), 2 * distinct_characters + 100)
 
 
-def _dropout(words: int, decrease: float) -> float:
+def _dropout_rate(words: int, decrease: float) -> float:
     """Return 0.5 for 20,000 words of the target texts or captions, and `decrease` less for ten times as many."""
     return round(_clip(0.1, 0.5 - decrease * math.log10(words / 20_000), 0.5), 2)
 
 
-def _translator(data_size: DataSize, config: Config) -> Rule:
+def _translator_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a translator.
 
     Values for a recurrent network; `words` are those of each language:
@@ -97,9 +97,9 @@ def _translator(data_size: DataSize, config: Config) -> Rule:
     """
     words = max(data_size.words // 2, 1)  # words of one language
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
-    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout(words, 0.085)
+    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout_rate(words, 0.085)
     return Rule(
-        vocabulary_size=_subwords(words, data_size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(words, data_size.distinct_characters),
         network={"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_clip(256, (3.5 if is_recurrent else 7) * root, 4096)),
         updates=round(max(900, 10 * root, words / 400)),
@@ -107,7 +107,7 @@ def _translator(data_size: DataSize, config: Config) -> Rule:
     )
 
 
-def _captioner(data_size: DataSize, config: Config) -> Rule:
+def _captioner_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a captioner.
 
     Values for a recurrent network; `words` are those of the captions:
@@ -122,8 +122,8 @@ def _captioner(data_size: DataSize, config: Config) -> Rule:
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
     units = 64 * round(_clip(2, words**0.25 / 2.55, 8))
     return Rule(
-        vocabulary_size=_subwords(words, data_size.distinct_characters),
-        network={"dropout": _dropout(words, 0.17)}
+        vocabulary_size=_subword_vocabulary_size(words, data_size.distinct_characters),
+        network={"dropout": _dropout_rate(words, 0.17)}
         | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_clip(256, 5 * root, 4096)),
         updates=round(max(500, 4 * root, words / 400)),
@@ -131,7 +131,7 @@ def _captioner(data_size: DataSize, config: Config) -> Rule:
     )
 
 
-def _classifier(data_size: DataSize, config: Config) -> Rule:
+def _classifier_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
     A batch has about 32 texts. Numbers of updates for texts of 20 words:
@@ -149,7 +149,7 @@ def _classifier(data_size: DataSize, config: Config) -> Rule:
     root = math.sqrt(data_size.examples)
     updates = max(min(15 * root, 190), 8 * root) if is_recurrent else 15 * root
     return Rule(
-        vocabulary_size=_subwords(max(2 * words, 40_000), data_size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(max(2 * words, 40_000), data_size.distinct_characters),
         network={"units": units, "embedding_dim": units} if is_recurrent else {},
         max_tokens=round(_clip(512, 48 * words / max(data_size.examples, 1), 4096)),
         updates=round(max(100, updates, data_size.examples / 10)),
@@ -157,7 +157,7 @@ def _classifier(data_size: DataSize, config: Config) -> Rule:
     )
 
 
-def _tagger(data_size: DataSize, config: Config) -> Rule:
+def _tagger_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a tagger.
 
     | words  | updates |
@@ -169,14 +169,14 @@ def _tagger(data_size: DataSize, config: Config) -> Rule:
     updates = round(max(_clip(400, data_size.words / 8, 3000), data_size.words / 32))
     rate = 3e-3 if isinstance(config, RecurrentConfig) else _clip(1e-4, 0.25 / config.width, 1e-3)
     return Rule(
-        vocabulary_size=_subwords(data_size.words, data_size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(data_size.words, data_size.distinct_characters),
         max_tokens=256,
         updates=updates,
         learning_rate=rate,
     )
 
 
-def _language_model(data_size: DataSize, config: Config) -> Rule:
+def _language_model_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a language model.
 
     Values for a recurrent network of characters, whose embeddings have half as many dimensions as it has units:
@@ -190,7 +190,7 @@ def _language_model(data_size: DataSize, config: Config) -> Rule:
     """
     characters = max(data_size.characters, 1)
     decades = math.log10(characters / 20_000)
-    vocabulary_size = _subwords(data_size.words, data_size.distinct_characters)
+    vocabulary_size = _subword_vocabulary_size(data_size.words, data_size.distinct_characters)
     max_tokens = round(_clip(1024, 7.2 * math.sqrt(characters), 2048))
     updates = round(_clip(300, 720 * math.sqrt(characters / 20_000), 100_000))
     dropout = round(_clip(0.1, 0.5 - 0.18 * decades, 0.5), 2)
@@ -207,7 +207,7 @@ def _language_model(data_size: DataSize, config: Config) -> Rule:
     return Rule(**common, network=network, max_tokens=2 * max_tokens, learning_rate=rate, weight_decay=0.01)
 
 
-def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
+def _fine_tuning_rule(rule: Rule, model: Any, example_tokens: float) -> Rule:
     """Return the defaults for a model with trained weights, computed from the rule of its task.
 
     They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. The
@@ -230,13 +230,13 @@ def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
 
 
 _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
-    "Translator": _translator,
-    "Captioner": _captioner,
-    "TextClassifier": _classifier,
-    "TextTagger": _tagger,
-    "CausalLM": _language_model,
-    "MaskedLM": _language_model,
-    "PermutationLM": _language_model,
+    "Translator": _translator_rule,
+    "Captioner": _captioner_rule,
+    "TextClassifier": _classifier_rule,
+    "TextTagger": _tagger_rule,
+    "CausalLM": _language_model_rule,
+    "MaskedLM": _language_model_rule,
+    "PermutationLM": _language_model_rule,
 }
 
 
@@ -317,7 +317,7 @@ def training_defaults(
     data_size = data_size or DataSize.measure(model, examples)
     rule = _rule(model, data_size, model.config)
     tokens = _num_tokens(model, examples, data_size)
-    rule = _fine_tuning(rule, model, tokens / len(examples)) if model.is_pretrained else rule
+    rule = _fine_tuning_rule(rule, model, tokens / len(examples)) if model.is_pretrained else rule
     max_tokens = overrides.get("max_tokens") or rule.max_tokens
     pass_updates = max(tokens / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / overrides.get("gradient_accumulation", 1))

@@ -22,7 +22,7 @@ def load_for(method: str, path: str) -> Any:
     """Load a model, and check that it has a prediction method, such as `translate`.
 
     Raises:
-        ValueError: the model has another task; the message names the right command.
+        ValueError: the model has another task; the message names the correct command.
     """
     model = load(path)
     model_method = method_of(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -194,6 +195,20 @@ def search_options(*names: str, **kwargs: Any) -> list[Option]:
 def flag(name: str) -> str:
     """Return the name of a field's option, such as `--num-beams`."""
     return f"--{name.replace('_', '-')}"
+
+
+def config_overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return the config fields of `--set NAME=VALUE`."""
+    overrides: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
+        try:
+            overrides[name] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[name] = value
+    return overrides
 
 
 def drop_unset(options: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required
 _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 
 
-def _search(task: str) -> list[Option]:
+def _beam_and_generation_options(task: str) -> list[Option]:
     """Return the options of a search of this task."""
     generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit)
     return [*search_options(*BEAM, group="Beam search"), *generation]
@@ -59,7 +59,7 @@ class _LineCommand(Command):
         return super().invoke(context)
 
 
-def _plot(name: str, example: str) -> Option:
+def _plot_option(name: str, example: str) -> Option:
     text = f"plot the attention of each output to a file in DIRECTORY, named after the {name}: {example}.attention.png."
     return Option("--plot", metavar="DIRECTORY", help=text)
 
@@ -69,12 +69,12 @@ def _plot(name: str, example: str) -> Option:
     params=[
         _MODEL,
         _SOURCE,
-        *_search("translator"),
+        *_beam_and_generation_options("translator"),
         *search_options("replace_unknown", group="Generation"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("line number", "1"),
+        _plot_option("line number", "1"),
     ],
 )
 def translate(
@@ -115,11 +115,11 @@ def translate(
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_search("captioner"),
+        *_beam_and_generation_options("captioner"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("image", "dog.jpg"),
+        _plot_option("image", "dog.jpg"),
     ],
 )
 def caption(
@@ -169,7 +169,7 @@ class _ImageCounts:
         self.images += bool(path)
         if path and not is_valid:
             self.unreadable += 1
-            click.echo(f"{path} {_problem(path)}", err=True)
+            click.echo(f"{path} {_describe_problem(path)}", err=True)
 
     def check(self) -> None:
         """Raise a `click.ClickException` if an image cannot be read, so that the exit code is 1."""
@@ -186,7 +186,7 @@ def _can_be_opened(path: str) -> bool:
         return False
 
 
-def _problem(path: str) -> str:
+def _describe_problem(path: str) -> str:
     """Return why an image has no caption."""
     if os.path.isdir(path):
         return f"is a directory; expected images, such as {path.rstrip('/')}/*.jpg."
@@ -231,7 +231,7 @@ _SEED = Option(
 )
 
 
-_COMPLETE = [*_SAMPLING, _SEED, *_search("lm")]
+_COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("lm")]
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
@@ -283,21 +283,21 @@ def classify(
     write_lines(source, outputs)
 
 
-def _where(source: str | None, number: int) -> str:
+def _location(source: str | None, number: int) -> str:
     """Return the beginning of a message about a line of SOURCE."""
     return f"{'standard input' if source in (None, '-') else source}, line {number}"
 
 
 def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: str | None) -> list[tuple[str, ...]]:
-    """Return the columns of each line, which have these names; those of an empty line are empty."""
+    """Split each line at tabs into columns with these names; the columns of an empty line are empty."""
     if len(names) == 1:
         return [(line,) for line in lines]
     rows = [tuple(line.split("\t")) if line.strip() else ("",) * len(names) for line in lines]
     for number, row in enumerate(rows, done + 1):
         if len(row) != len(names):
             raise ValueError(
-                f"{_where(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}. "
-                "Write a tab between them."
+                f"{_location(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected "
+                f"{' and '.join(names)}. Write a tab between them."
             )
     return rows
 
@@ -341,7 +341,7 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
             if line.strip() and not result.candidates:
                 click.echo(
-                    f"{_where(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
+                    f"{_location(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
                     err=True,
                 )
         if as_json:

@@ -91,7 +91,7 @@ def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     images = [_write_image(scene, directory / "scenes") for scene in scenes]
     captions = model.caption(images, ka.BeamSearch(num_beams=3))
     for image, caption, scene in zip(images, captions, scenes, strict=True):
-        correct = caption.text in ka.quickstart.right_captions(scene)
+        correct = caption.text in ka.quickstart.correct_captions(scene)
         click.echo(f"   {image} -> {caption.text}   ({'correct' if correct else f'expected: {scene.captions[0]}'})")
         ka.plot_caption(caption, image, image.with_suffix(".attention.png"))
     encoded = [image.read_bytes() for image in images]

@@ -46,7 +46,7 @@ def _default_tokenizers(tasks: Sequence[str]) -> str:
     return ", ".join([*named, f"sentencepiece{' (other presets)' * bool(named)}"])
 
 
-def _plan(group: str, *names: str, **kwargs: Any) -> list[Option]:
+def _plan_options(group: str, *names: str, **kwargs: Any) -> list[Option]:
     return from_fields(ka.training.TrainingPlan, names, group=group, **kwargs)
 
 
@@ -72,7 +72,7 @@ _DATA = [
         "epoch with the best validation metric.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
-    *_plan("Data", "max_tokens"),
+    *_plan_options("Data", "max_tokens"),
     _tokenizer(
         "--tokenizer",
         type=click.Choice(TOKENIZER_KINDS),
@@ -173,8 +173,10 @@ _MODEL = [
     ),
 ]
 _OPTIMIZATION = [
-    *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
-    *_plan("Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"),
+    *_plan_options("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
+    *_plan_options(
+        "Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"
+    ),
     _optimization(
         "--class-weights",
         type=click.Choice(["balanced"]),
@@ -199,9 +201,9 @@ _OPTIMIZATION = [
 _RUN = [
     _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
     _run("--resume", is_flag=True, help="resume the run in --out with its original options."),
-    *_plan("Run", "monitor", "mode"),
-    *_plan("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
-    *_plan("Run", "patience", "average_checkpoints"),
+    *_plan_options("Run", "monitor", "mode"),
+    *_plan_options("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
+    *_plan_options("Run", "patience", "average_checkpoints"),
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
@@ -232,7 +234,7 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     refuse_other_tasks(context, task)
     out, resume = local_path(options.pop("out")), options.pop("resume")
     if resume:
-        options |= _resumed(context, task, out)
+        options |= _read_resumed_options(context, task, out)
     elif out.exists() and any(out.iterdir()):
         raise click.UsageError(
             f"{out} exists and is not empty. Add --resume to resume its run, or choose another --out."
@@ -244,10 +246,10 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     try:
         run_training(task_class(task), options, out)
     except KeyboardInterrupt:
-        raise Stopped(_saved(task, out)) from None
+        raise Stopped(_describe_saved(task, out)) from None
 
 
-def _saved(task: str, out: pathlib.Path) -> str:
+def _describe_saved(task: str, out: pathlib.Path) -> str:
     """Return what a stopped run has saved, and how to resume it."""
     if not (out / "checkpoint.npz").exists():
         return "Nothing was saved."
@@ -257,7 +259,7 @@ def _saved(task: str, out: pathlib.Path) -> str:
     )
 
 
-def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
+def _read_resumed_options(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
     """Return the options of the run in a directory; they cannot change."""
     if not (out / "run.json").exists():
         raise click.UsageError(

@@ -15,6 +15,7 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
+from keras_attention.cli.options import config_overrides
 from keras_attention.cli.tensorboard import tensorboard_callbacks
 from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, write_message
 from keras_attention.data.lines import counted
@@ -52,14 +53,14 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             with native_log_hidden():
                 init = _load_init(options["init"], task)
         options = {**options, **_labels_of(init, task)}
-        examples, validation = _read(task, options)
+        examples, validation = _read_data(task, options)
         warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks the examples again
         with native_log_hidden():
             data_size = DataSize.measure(task, examples)
-            model = _model(task, options, examples, data_size, validation or [], out, init)
+            model = _make_model(task, options, examples, data_size, validation or [], out, init)
         write_message(f"{type(model).__name__} with {model.count_params():,} parameters")
         has_new_head = starts_from_init and bool(model.labels) and not isinstance(init, task)
-        plan = _plan(model, examples, data_size, options, out, has_new_head)
+        plan = _make_plan(model, examples, data_size, options, out, has_new_head)
         callbacks = tensorboard_callbacks(model, validation or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
@@ -90,7 +91,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
     validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     config = find_preset(options["preset"] or task.spec.default_preset, task.__name__)
-    overrides = _overrides(options["overrides"])
+    overrides = config_overrides(options["overrides"])
     if not options["init"]:
         check_fields(config, task.spec.class_name, overrides, task.spec.tokenizer_names)
 
@@ -141,7 +142,7 @@ def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[An
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     small = options["image_encoder"] == "small_cnn"
-    frozen = options["freeze"] or _overrides(options["overrides"]).get("fine_tune_from") != "all"
+    frozen = options["freeze"] or config_overrides(options["overrides"]).get("fine_tune_from") != "all"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -188,7 +189,7 @@ def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _plan(
+def _make_plan(
     model: Any, examples: list, data_size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
 ) -> Any:
     """Return the plan of the options; unset values are computed from the data, printed, and stored in run.json.
@@ -244,7 +245,7 @@ def _derived_fields(task: type, data_size: DataSize, options: dict[str, Any]) ->
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = (
         options["tokenizer"] or default_tokenizer_kind(task, preset),
-        _overrides(options["overrides"]),
+        config_overrides(options["overrides"]),
     )
     fields = network_defaults(task, data_size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
@@ -279,7 +280,7 @@ def _labels_of(init: Any, task: type) -> dict[str, list[str]]:
     return {"init_labels": list(init.config.labels)} if has_labels else {}
 
 
-def _read(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
+def _read_data(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
     """Return training and validation examples; the labels are those of --init or of the training examples."""
     reading = {name: options[name] for name in ("images", "columns", "tag_column")}
     labels = options.get("init_labels")
@@ -308,7 +309,7 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     return {"region_cache": local_path(options["region_cache"] or out / "region_cache"), **image_options}
 
 
-def _model(
+def _make_model(
     task: type,
     options: dict[str, Any],
     examples: list,
@@ -321,9 +322,9 @@ def _model(
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
-        model = _initialized(task, options, examples, init)
+        model = _make_model_from_init(task, options, examples, init)
     else:
-        model = _new(task, options, examples, data_size, validation)
+        model = _make_new_model(task, options, examples, data_size, validation)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
     elif options["freeze"] or ("set_before_pairs" in options and (out / "model.keras").exists()):
@@ -333,8 +334,8 @@ def _model(
     return model
 
 
-def _new(task: type, options: dict[str, Any], examples: list, data_size: DataSize, validation: list) -> Any:
-    overrides = _overrides(options["overrides"])
+def _make_new_model(task: type, options: dict[str, Any], examples: list, data_size: DataSize, validation: list) -> Any:
+    overrides = config_overrides(options["overrides"])
     if labels := task.data.labels([*examples, *validation]):
         overrides.setdefault("labels", labels)
     if options["image_encoder"]:
@@ -369,9 +370,9 @@ def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[s
     return texts
 
 
-def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
+def _make_model_from_init(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
-    overrides, labels = _overrides(options["overrides"]), task.data.labels(examples)
+    overrides, labels = config_overrides(options["overrides"]), task.data.labels(examples)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
     overrides |= {"labels": labels} if labels else {}
@@ -393,17 +394,3 @@ def _load_init(path: str, task: type) -> Any:
         return ka.load(path)
     stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")
     return None if stored != task.spec.class_name and (has_labels or not stored) else ka.load(path)
-
-
-def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """Return the config fields of `--set NAME=VALUE`."""
-    overrides: dict[str, Any] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
-        try:
-            overrides[name] = json.loads(value)
-        except json.JSONDecodeError:
-            overrides[name] = value
-    return overrides

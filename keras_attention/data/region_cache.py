@@ -112,7 +112,7 @@ def cached_regions(
 
 
 def _digest(image: str | pathlib.Path | bytes) -> bytes:
-    """Return 32 bytes that change with the image."""
+    """Return the digest of an image: of its bytes, or of the path, size and modification time of its file."""
     image = _readable(image)
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()

@@ -78,15 +78,15 @@ def train(
         >>> len(history["val_bleu"])
         2
     """
-    directory, options = _directory(directory), dict(batch_options or {})
+    directory, options = _check_directory(directory), dict(batch_options or {})
     if (pretrained := was_pretrained(directory)) is not None:  # a resumed run has the defaults of its first start
         model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
     arguments = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
     identity = run_identity(plan, examples, validation, arguments)
-    batches = _batches(model, examples, plan, options)
+    batches = _make_batches(model, examples, plan, options)
     _check_data(model, examples, validation)
-    validation_batches = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
+    validation_batches = None if validation is None else _make_batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
     if plan.bleu_tokenizer:
         options["bleu_tokenizer"] = plan.bleu_tokenizer
@@ -112,7 +112,7 @@ def train(
     return state.history
 
 
-def _directory(path: Any) -> pathlib.Path:
+def _check_directory(path: Any) -> pathlib.Path:
     if not isinstance(path, (str, os.PathLike)):
         expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
         raise TypeError(f"`directory` is a {type(path).__name__}; {expected}.")
@@ -126,7 +126,7 @@ def _default_plan(model: keras.Model, examples: Any) -> TrainingPlan:
     return TrainingPlan.for_data(model, examples)
 
 
-def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
+def _make_batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
     """Make batches of raw examples; return batches unchanged."""
     if isinstance(examples, keras.utils.PyDataset):
         return examples

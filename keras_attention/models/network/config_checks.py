@@ -61,7 +61,7 @@ def without_attention(config, task: str):
 
 
 def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
-    """Raise ValueError unless `labels` are at least two (or `at_least`) different strings, in an order."""
+    """Raise ValueError unless `labels` is a list or tuple of at least `at_least` different strings."""
     ordered = isinstance(labels, Iterable) and not isinstance(labels, (str, Mapping, set, frozenset))
     names = ordered and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < at_least or len(set(labels)) < len(labels):
