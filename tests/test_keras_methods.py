@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.generation import compiled_function as compiled_module
 from keras_attention.generation.constraints import constrained_candidates
-from keras_attention.keras_support import backend
+from keras_attention.keras_support import backend, processes
 from keras_attention.layers.image_networks import make_network
 from keras_attention.models.task import Task
 from keras_attention.prediction.run_batches import compiled_function
@@ -198,7 +197,7 @@ def test_threads_share_a_model(classifier):
 
 
 def test_a_forked_process_gets_an_error_that_says_what_to_do(classifier, monkeypatch):
-    monkeypatch.setattr(compiled_module, "_processes", [os.getpid() + 1])  # as in a child of the process with that id
+    monkeypatch.setattr(processes, "_processes", [os.getpid() + 1])  # as in a child of the process with that id
     for call in (classifier.classify, classifier.predict, lambda texts: classifier.evaluate(texts, LABELS)):
         with pytest.raises(RuntimeError, match=r"forked after a model was made.* start method 'spawn'"):
             call(TEXTS)

@@ -22,7 +22,7 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 class AttentionHeads:
     """Base of the attention layers with H heads of width D: their arguments, their projections and their output shapes.
 
-    A subclass calls this constructor and `_make_layers`, and defines `call`. Its other base is `BaseLayer`, which
+    A subclass calls this constructor and `make_layers`, and defines `call`. Its other base is `BaseLayer`, which
     defines `make_dense`.
     """
 
@@ -34,7 +34,7 @@ class AttentionHeads:
         self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def _make_layers(self, kernel_initializer) -> None:
+    def make_layers(self, kernel_initializer) -> None:
         """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores."""
         self.query_projection, self.key_projection, self.value_projection = (
             self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
@@ -59,17 +59,17 @@ class AttentionHeads:
 
     def project_query(self, query):
         """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
-        return self._project(self.query_projection, query)
+        return self.project_heads(self.query_projection, query)
 
     def project_key_value(self, value, key=None):
         """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
-        keys = self._project(self.key_projection, value if key is None else key)
-        return keys, self._project(self.value_projection, value)
+        keys = self.project_heads(self.key_projection, value if key is None else key)
+        return keys, self.project_heads(self.value_projection, value)
 
-    # `_project` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
+    # `project_heads` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
     # restores the axes of x, they would have two, and the layer 20 operations more in a graph of unknown sizes.
 
-    def _project(self, projection: keras.layers.Dense, x):
+    def project_heads(self, projection: keras.layers.Dense, x):
         """Return a projection of x (..., S, any) for all heads, (..., H, S, D)."""
         outputs = projection(ops.reshape(x, (-1, x.shape[-1])))  # (rows, H D)
         return ops.swapaxes(reshape(outputs, (*sizes_of(x)[:-1], self.num_heads, self.key_dim)), -2, -3)

@@ -65,7 +65,7 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         initializer = self.kernel_initializer
         if isinstance(initializer, keras.initializers.GlorotUniform):
             initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
-        self._make_layers(initializer)
+        self.make_layers(initializer)
 
     def call(
         self,

@@ -129,7 +129,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
     ) -> None:
         super().__init__(num_heads, key_dim, dropout, use_bias, kernel_initializer, **kwargs)
         self.use_segments = use_segments
-        self._make_layers(self.kernel_initializer)
+        self.make_layers(self.kernel_initializer)
         self.distance_projection = self.make_dense(
             num_heads * key_dim, "distance", self.kernel_initializer, use_bias=False
         )
@@ -178,7 +178,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     def project_distances(self, encodings):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
-        return self._project(self.distance_projection, ops.cast(encodings, self.compute_dtype))
+        return self.project_heads(self.distance_projection, ops.cast(encodings, self.compute_dtype))
 
     def attend_projected(self, query, keys, values, mask, distances, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.

@@ -14,8 +14,8 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.generation.compiled_function import check_process
 from keras_attention.keras_support import keras_patches
+from keras_attention.keras_support.processes import check_process
 from keras_attention.models.task import constructors, keras_methods, saving, token_loss
 from keras_attention.models.task_data.task_data import TaskData
 from keras_attention.prediction.detokenizer import Detokenizer
