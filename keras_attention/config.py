@@ -110,7 +110,7 @@ class RecurrentConfig:
 
     attentions: ClassVar[tuple[str, ...]] = ATTENTIONS
 
-    # Constants with the names of fields of `TransformerConfig`, so that code can read both classes.
+    # The values of a `TransformerConfig`'s fields for a recurrent network, so that code reads either config.
     num_heads: ClassVar[None] = None
     num_segments: ClassVar[int] = 0
     positions: ClassVar[None] = None
@@ -219,12 +219,10 @@ class TransformerConfig:
     pooling: str = _only("start", "TextClassifier")
     problem_type: str = _only(SINGLE_LABEL, "TextClassifier")
 
-    # Constants with the names of fields of `RecurrentConfig`, so that code can read both classes.
+    # The values of a `RecurrentConfig`'s fields for a Transformer, so that code reads either config.
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
     hash_buckets: ClassVar[int] = 0
-    grounded_attention: ClassVar[bool] = False
-    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:

@@ -35,7 +35,7 @@ _EXPORT = [
         *GENERATION,
         "replace_unknown",
         group="Generation",
-        default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
+        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length "
         "minus the length of the prompt",
     ),
     Option(

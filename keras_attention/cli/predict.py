@@ -18,15 +18,16 @@ from keras_attention.cli.lines import check_source, json_line, one_line, read_ch
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
+from keras_attention.task_specs import TASK_SPECS
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
 _BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 
 
-def _beam_and_generation_options(default_length: str) -> list[Option]:
-    """Return the options of a search; `default_length` is the default of --max-new-tokens in the help."""
-    generation = search_options(*GENERATION, group="Generation", default_length=default_length)
+def _beam_and_generation_options(task: str) -> list[Option]:
+    """Return the options of a search of this task."""
+    generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit)
     return [*search_options(*BEAM, group="Beam search"), *generation]
 
 
@@ -68,7 +69,7 @@ def _plot_option(name: str, example: str) -> Option:
     params=[
         _MODEL,
         _SOURCE,
-        *_beam_and_generation_options("twice the number of source tokens, plus 8"),
+        *_beam_and_generation_options("translator"),
         *search_options("replace_unknown", group="Generation"),
         _BATCH_SIZE,
         _SCORES,
@@ -114,7 +115,7 @@ def translate(
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_beam_and_generation_options("max_length of the model"),
+        *_beam_and_generation_options("captioner"),
         _BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
@@ -230,7 +231,7 @@ _SEED = Option(
 )
 
 
-_COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("max_length of the model minus the length of the prompt")]
+_COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("lm")]
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])

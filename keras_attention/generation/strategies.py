@@ -9,9 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_attention.argument_checks import require, require_fraction
+from keras_attention.generation.base_strategy import Strategy
 from keras_attention.generation.option_types import is_number
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
-from keras_attention.generation.strategy import Strategy
 from keras_attention.lazy import LazyModule
 
 _TOP_K_LIMITS = (128, 2048)  # a compiled search ranks this number of tokens, or all

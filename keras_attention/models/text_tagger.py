@@ -29,8 +29,8 @@ from keras_attention.models.task import Task
 from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
 from keras_attention.prediction.encoded_inputs import EncodedWordWindows, check_texts
+from keras_attention.prediction.encoder_outputs import encode_text
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.text_encoding import encode_text
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -175,7 +175,7 @@ class TextTagger(Task):
         arrays = batch.arrays()
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
-    def compute(self, inputs: dict) -> dict:
+    def _compute(self, inputs: dict) -> dict:
         """Compute the most probable tag of each word.
 
         Args:
@@ -191,7 +191,7 @@ class TextTagger(Task):
         scores = probabilities(ops.take_along_axis(self._logits(inputs), at_words, axis=1))
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `words`, `tags` and `scores` (B, I), padded with "" and 0. `strings` are the words (B, I)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)

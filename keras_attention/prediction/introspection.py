@@ -22,8 +22,8 @@ from keras_attention.prediction.encoded_inputs import (
     check_images,
     check_texts,
 )
+from keras_attention.prediction.encoder_outputs import encode_text, mean_sequence
 from keras_attention.prediction.run_batches import compiled_function, run_batches
-from keras_attention.prediction.text_encoding import encode_text, mean_sequence
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
@@ -123,7 +123,8 @@ def has_encoder(model: Any) -> bool:
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    return bool(getattr(model, "stacks", ())) and "token_ids" in model.input and bool(model.stacks[0].blocks)
+    stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
+    return stack is not None and "token_ids" in model.input and bool(stack.blocks)
 
 
 def can_score(model: Any) -> bool:

@@ -30,7 +30,7 @@ from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.layers.decoding.merged_dense import MergedDense
-from keras_attention.serving.folding import folded_convolutions
+from keras_attention.serving.batch_norm_folding import folded_convolutions
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits

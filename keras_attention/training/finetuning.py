@@ -76,10 +76,11 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
-    for embedding in model.embeddings:
-        embedding.trainable = False
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.ReversibleEmbedding):
+            layer.trainable = False
     count = 0
-    for layer in (layer for stack in model.stacks for layer in all_layers(stack)):
+    for layer in (layer for stack in _stacks(model) for layer in all_layers(stack)):
         if isinstance(layer, keras.layers.Dense):
             layer.enable_lora(rank)
             count += 1
@@ -91,6 +92,10 @@ def enable_lora(model: keras.Model, rank: int) -> int:
             "such as the preset bert_base. Train all weights instead."
         )
     return count
+
+
+def _stacks(model: keras.Model) -> list[keras.layers.Layer]:
+    return [stack for stack in (model.encoder, model.decoder) if stack is not None]
 
 
 def restart_lora(model: keras.Model) -> None:
@@ -119,7 +124,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
     """
-    stacks = [stack for stack in model.stacks if stack.blocks]
+    stacks = [stack for stack in _stacks(model) if stack.blocks]
     if not stacks:
         raise ValueError(
             f"This {type(model).__name__} has no Transformer blocks to rematerialize; expected a Transformer preset. "

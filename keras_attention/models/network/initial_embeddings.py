@@ -74,7 +74,9 @@ def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -
     cells = np.cumsum([len(source) * len(target) for source, target in zip(*ids, strict=True)])
     num_aligned = max(int(np.searchsorted(cells, MAX_CELLS)), 1)
     x, y, probabilities = align_tokens(ids[0][:num_aligned], ids[1][:num_aligned])
-    source, target = (ops.convert_to_numpy(layer.embeddings) for layer in model.embeddings)
+    source, target = (
+        ops.convert_to_numpy(layer.embeddings) for layer in (model.source_embedding, model.target_embedding)
+    )
     columns = [np.bincount(y, probabilities * source[x, i], len(target)) for i in range(source.shape[1])]
     means = np.stack(columns, axis=1)
     lengths, is_aligned = np.linalg.norm(means, axis=1, keepdims=True), np.bincount(y, minlength=len(target)) > 0

@@ -99,9 +99,7 @@ def from_examples(
     tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
-    model = task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
-    model._initialize_from_examples(examples, unlabelled_texts)
-    return model
+    return task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
 
 
 def _check_unlabelled(texts: Any, task_class: type, config: Any) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
-from keras_attention.generation.compiled import check_process
 from keras_attention.keras_support import keras_patches
+from keras_attention.keras_support.processes import check_process
 from keras_attention.models.task import token_loss
 from keras_attention.training import compiling
 

@@ -14,7 +14,7 @@ from keras_attention.data.lines import counted
 from keras_attention.data.splitting import input_of
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline
-from keras_attention.models.task_data import checks
+from keras_attention.models.task_data import example_checks
 
 
 class TaskData:
@@ -89,7 +89,7 @@ class TaskData:
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
         if self.example_description and len(examples):
-            checks.check_training(self, examples, validation or (), known_labels)
+            example_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two parallel files.

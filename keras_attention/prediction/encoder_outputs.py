@@ -21,7 +21,7 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
     if "character_ids" in inputs:
         words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])  # (B, S, any)
         embedded = ops.concatenate([embedded, words], axis=-1)
-    stack = model.stacks[0]
+    stack = model.decoder if model.encoder is None else model.encoder
     if not stack.blocks:
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}

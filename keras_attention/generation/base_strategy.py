@@ -1,7 +1,7 @@
 """The base class of search strategies, with their common options.
 
 A strategy chooses, from the log-probabilities of all continuations, which hypotheses stay active and which finish. It
-uses neither the model nor the tokenizer; `decode.py` runs the loop.
+uses neither the model nor the tokenizer; `search_loop.py` runs the loop.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens, and in other
-            texts for the number of tokens that the model can read after the prompt.
+        max_new_tokens: maximum number of new tokens; None for the limit of the task, `Task.spec.default_limit`.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens that are in the prompt or output; 1 = off.
