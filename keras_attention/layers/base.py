@@ -3,7 +3,7 @@
 BaseLayer:    propagates masks, and makes the config from the constructor's arguments
 WordEncoder:  the masks and shapes of the layers that encode words from their characters
 
-A layer has `BaseLayer` as its base, and before it at most one other, with what similar layers share: `WordEncoder`,
+Most layers have `BaseLayer` as a base, and at most one other, with what similar layers share: `WordEncoder`,
 `OneHead` or `AttentionHeads`. These are not layers themselves.
 """
 
