@@ -18,12 +18,12 @@ class TaskSpec:
         predict_method: name of the prediction method, such as `"translate"`.
         output_class: the class of the objects that the prediction method returns.
         default_preset: name of the preset of a new model, if no other is named.
-        metric: selects the best model on validation data.
+        metric: the metric of validation data that selects the best model.
         default_strategy: the class of the default search strategy; None for a task that does not search.
         default_limit: the maximum number of new tokens if a strategy does not set it, in words.
         default_tokenizer: kind of tokenizer for the default preset.
         tokenizer_names: names of the tokenizers, arguments of the constructor.
-        described_by: attributes of a model, such as `"labels"`, that the description of its export contains.
+        described_by: attributes of a model, such as `"labels"`, that are stored in the metadata of its export.
 
     Example:
         >>> spec = ka.TextTagger.spec

@@ -342,7 +342,7 @@ def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     (completion,) = model.complete(["we eat"], ka.Greedy(suppress_tokens=(end,)))
     prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt
-    with pytest.raises(ValueError, match="reads at most 13 tokens, prompt included; expected at most 12"):
+    with pytest.raises(ValueError, match="reads at most 13 tokens, including the prompt; expected at most 12"):
         model.complete(["we eat"], ka.Greedy(max_new_tokens=60))
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

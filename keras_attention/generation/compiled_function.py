@@ -1,4 +1,4 @@
-"""A function of a model and of arrays, compiled once for each structure of its inputs.
+"""`CompiledFunction`: a function of a model and of arrays, compiled once for each structure of its inputs.
 
 The numbers of a search strategy, such as its temperature, are inputs too.
 """

@@ -80,7 +80,7 @@ def generate(model: Any, inputs: dict, strategy: Strategy, search_inputs: Search
         end_id: the token that ends a text.
 
     Returns:
-        dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, end token included;
+        dict, hypotheses in order, best first: `tokens` (B, N, T) int; `lengths` (B, N) int, including the end token;
         `final_scores` (B, N) float32, <= `NEVER` marks an empty entry; and, for a model with attention,
         `attention` (B, N, T, S) float32. T may be smaller than in `prefix_ids`.
 
@@ -142,7 +142,7 @@ def _results(loop: LoopState) -> dict:
 
 
 def best_hypotheses(results: dict, valid) -> dict:
-    """Return the results of `generate`, with lengths, final scores and attention 0 for unusable inputs.
+    """Return the results of `generate`, with lengths, final scores and attention 0 for inputs that are not valid.
 
     Args:
         results: the results of `generate`.

@@ -1,7 +1,7 @@
 """All private names of Keras that the library reads, and all functions of Keras that it replaces.
 
-Each function says why no public name is enough. Seen with Keras 3.15; look here first if another version fails. The
-rest of the library uses public names, except for `Task`, which overrides `_maybe_symbolic_build` of a model,
+Each function says why no public name is enough. They were written for Keras 3.15; if another version fails, look here
+first. The rest of the library uses public names, except for `Task`, which overrides `_maybe_symbolic_build` of a model,
 `training.optimizers.Adam`, which overrides private methods of an optimizer, and `serving/graph_tokenizers.py`, which
 calls private methods of KerasHub's byte-pair tokenizer.
 """

@@ -275,7 +275,7 @@ class Captioner(DecoderSteps, Task):
         return {"regions": ops.cast(self.image_encoder(inputs["images"]), "float32")}
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
-        """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
+        """Return the region features (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return compiled_function(self, type(self)._encode_images)({"images": images})["regions"]
 
     @property
@@ -318,7 +318,7 @@ class Captioner(DecoderSteps, Task):
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
-        """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
+        """Write a caption for each of B images from its region features (B, R, C); see `caption`."""
         strategy = check_strategy(strategy, self.spec.default_strategy)
 
         def compute(indices: np.ndarray) -> dict[str, Any]:

@@ -33,9 +33,9 @@ from keras_attention.task_specs import TASK_SPECS
 
 
 def _pieces(tokenizer: Any) -> list[str] | None:
-    """Return the characters of each token, "" for `<s>`, `[UNK]` and the like; None without a vocabulary.
+    """Return the characters of each token, "" for special tokens such as `<s>` and `[UNK]`; None without a vocabulary.
 
-    The end token `</s>` keeps its characters, which mark the end of a text. The `##` of WordPiece is removed.
+    The end token `</s>` keeps its characters, because n-grams use it as the end of a text. `##` is removed.
     """
     pieces = known_vocabulary(tokenizer)
     return None if pieces is None else [re.sub(r"^(<\w+>|\[\w+\])$|^##(?=.)", "", piece) for piece in pieces]
@@ -176,7 +176,7 @@ class TextClassifier(Task):
         return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "valid": batch.valid()}
 
     def _compute(self, inputs: dict) -> dict:
-        """Compute the probabilities of the labels; in a regression, the predicted values take their place.
+        """Compute the probabilities of the labels or, for a regression, the predicted values.
 
         Args:
             inputs: dict of the call arguments and `valid` (B,) bool, False for texts without words.

@@ -184,10 +184,10 @@ class Translator(DecoderSteps, Task):
             raise ValueError(
                 f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one prefix for each text."
             )
-        prefix_rows = self._prefix_reader.ids(prefixes)
+        prefix_sequences = self._prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
-            prefix_ids, prefix_mask = self._prefix_reader.pad([prefix_rows[i] for i in indices])
+            prefix_ids, prefix_mask = self._prefix_reader.pad([prefix_sequences[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
         inputs = EncodedTexts.encode(self.input_reader, texts)

@@ -37,9 +37,9 @@ def mean_sequence(values, mask):
 
 
 def pool_sequence(config: TransformerConfig, values, mask):
-    """Return (B, ...) of (B, S, ...): the mean, or the values at the position that represents the whole text.
+    """Reduce `values` (B, S, ...) to (B, ...): their mean, or the values at the start token, as `config.pooling` says.
 
-    It is the position of the start token: the first one, or the last real one if the template puts it at the end.
+    The start token is the first token or, if the template puts it at the end, the last real one.
     """
     if config.pooling == MEAN:
         return mean_sequence(values, mask)

@@ -1,4 +1,4 @@
-"""A search with a model: its strategy, the tokens that it never generates, its stop strings and its length limits."""
+"""The strategy, suppressed tokens, stop strings and length limits of a search with a model, and its run."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def input_reader_for(model: Any, strategy: Strategy | None) -> Any:
         name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
         raise ValueError(
             f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
-            f"{max_length} tokens, prompt included; expected at most {limit}."
+            f"{max_length} tokens, including the prompt; expected at most {limit}."
         )
     return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
 

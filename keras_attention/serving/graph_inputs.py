@@ -1,4 +1,4 @@
-"""The texts or images that an export reads: the classes of `encoded_inputs.py` in a TensorFlow graph."""
+"""The input texts or images of an export: the classes of `prediction/encoded_inputs.py` for a TensorFlow graph."""
 
 from __future__ import annotations
 

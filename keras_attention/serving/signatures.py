@@ -163,7 +163,7 @@ def compile_signature(function: Callable, specs: list[tf.TensorSpec]) -> Callabl
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         size = tf.shape(inputs[0])[0]
         num_added = tf.cast(tf.equal(size, 0), tf.int32)
-        filled = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
-        return {name: value[:size] for name, value in function(*filled).items()}
+        nonempty = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
+        return {name: value[:size] for name, value in function(*nonempty).items()}
 
     return tf.function(signature, specs, autograph=False).get_concrete_function()

@@ -25,7 +25,7 @@ from keras_attention.task_specs import TaskSpec
 
 
 def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
-    """Return a decorator that replaces the summary of a method by the docstring of the function that it calls."""
+    """Return a decorator that gives a method the docstring of the function that it calls."""
 
     def decorate(method: Callable) -> Callable:
         method.__doc__ = function.__doc__
@@ -66,7 +66,7 @@ class Task(keras.Model):
         (True, 'complete', 8)
     """
 
-    spec: TaskSpec  # what other parts of the library derive from the task
+    spec: TaskSpec  # names and defaults of the task
     data: TaskData  # reads, checks, batches and evaluates the examples
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
     target_reader: TextReader | None = None  # reader of the texts that the model generates
@@ -123,7 +123,7 @@ class Task(keras.Model):
     @classmethod
     @_documented_by(constructors.from_model)
     def from_model(cls, other: Task, **overrides: Any) -> Self:
-        """Copy a model of the same task, with another config."""
+        """Make a model with another config and the weights of a model of the same task."""
         name = cls.spec.class_name
         _check_other(isinstance(other, Task) and other.spec.class_name == name, other, name)
         return constructors.from_model(cls, other, **overrides)
@@ -226,7 +226,7 @@ class Task(keras.Model):
         return write_export(self, directory, version, strategy, examples, attention_maps, precision)
 
     def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
-        """Improve the initial weights of a new model with statistics of examples and texts; here do nothing."""
+        """Set initial weights of a new model to values computed from examples and texts; by default do nothing."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -319,11 +319,11 @@ class Task(keras.Model):
     def make_batches(
         self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any
     ) -> Any:
-        """Turn examples into batches for `fit`.
+        """Make batches of examples for `fit`.
 
         Args:
             examples: raw examples of the task.
-            max_tokens: maximum number of tokens in a batch, with padding.
+            max_tokens: maximum number of tokens in a batch, including padding.
             shuffle: True for training: examples are batched in random order. False for a fixed order.
             seed: the seed of the random order.
             **options: the other options of the function in `keras_attention.data` that makes the batches of the task.

@@ -2,10 +2,10 @@
 
     loss = sum w cost / sum |w|
 
-The displayed loss sums over an epoch; the gradient uses one update.
+For the displayed loss, the sums are over an epoch; for the gradient, over the batches of an update.
 
-Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
-batch with few tokens would count more. `Task` calls the functions of this module in its methods.
+Keras weights the losses of batches by their number of examples, and the gradients of accumulated batches equally. A
+token of a batch with few tokens would then have more weight. The methods of `Task` call the functions of this module.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class LossTracker(keras.metrics.Metric):
         }
 
     def update_state(self, values, sample_weight=None) -> None:
-        """Do nothing: Keras passes the loss of a batch here, but `add` has its sums."""
+        """Do nothing: Keras passes the loss of a batch, but `add` needs its two sums."""
 
     def add(self, name: str, cost, weight) -> None:
-        """Add the sums of a batch, of w cost and of |w|."""
+        """Add `cost`, sum w cost, and `weight`, sum |w|, of a batch."""
         for total, value in zip(self.totals[name], (cost, weight), strict=True):
             total.assign_add(ops.stop_gradient(value))
 
@@ -152,7 +152,7 @@ def _inner_optimizer(optimizer: Any) -> Any:
 
 
 def _add_accumulated_weight(optimizer: Any, strategy: Any) -> None:
-    """Give an optimizer that accumulates gradients a variable for the total weight of the accumulated batches."""
+    """Add a variable for the total weight of the accumulated batches to an optimizer that accumulates gradients."""
     if not getattr(optimizer, "gradient_accumulation_steps", None):
         return
     if strategy is not None and strategy.num_replicas_in_sync > 1:
