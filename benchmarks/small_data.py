@@ -117,12 +117,17 @@ def run(row: str, size: int, sample: int, out: pathlib.Path) -> dict:
     is_started = (directory / "run" / "run.json").exists()
     options = ["--resume"] if is_started else [*train, *valid, *options]
     command = [sys.executable, "-m", "keras_attention", "train", task, "--out", directory / "run", *options]
+    times = directory / "minutes.json"  # of the parts of an interrupted run
+    minutes = json.loads(times.read_text()) if is_started and times.exists() else {"minutes": 0.0, "cpu_minutes": 0.0}
     start, used = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([str(part) for part in command], check=True)
-    end = resource.getrusage(resource.RUSAGE_CHILDREN)
-    result = {"row": row, "size": size, "sample": sample, "minutes": (time.time() - start) / 60}
-    result["cpu_minutes"] = (end.ru_utime + end.ru_stime - used.ru_utime - used.ru_stime) / 60
-    return result | score(task, directory)
+    try:
+        subprocess.run([str(part) for part in command], check=True)
+    finally:
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        minutes["minutes"] += (time.time() - start) / 60
+        minutes["cpu_minutes"] += (end.ru_utime + end.ru_stime - used.ru_utime - used.ru_stime) / 60
+        times.write_text(json.dumps(minutes))
+    return {"row": row, "size": size, "sample": sample} | minutes | score(task, directory)
 
 
 def score(task: str, directory: pathlib.Path) -> dict:
@@ -132,7 +137,7 @@ def score(task: str, directory: pathlib.Path) -> dict:
     model = ka.load(directory / "run" / "model.keras")
     options = json.loads((directory / "run" / "run.json").read_text())[1]
     reading = {"images": options["images"]} if task == "captioner" else {}
-    train, valid = (model.data.read(options[f"{split}_files"], **reading) for split in ("train", "validation"))
+    train, valid = (model.data.read(options[f"{split}_files"], **reading) for split in ("train", "valid"))
     search = {"strategy": ka.BeamSearch(num_beams=5)} if model.data.text_metrics else {}
     scores = ka.evaluate(model, valid, **search, **({"ignore_case": True} if task == "translator" else {}))
     metric = {"translator": "bleu", "captioner": "cider", "lm": "loss"}.get(task, "accuracy")
@@ -140,7 +145,7 @@ def score(task: str, directory: pathlib.Path) -> dict:
     scale = 100 if metric == "accuracy" else 1
     result = {
         "score": scores[metric] * scale,
-        "settings": scores["bleu_signature" if task == "translator" else "settings"],
+        "settings": scores["bleu_signature" if task == "translator" else "signature"],
     }
     if found is not None:
         result |= {"baseline": found.value * scale, "baseline_is": found.description}

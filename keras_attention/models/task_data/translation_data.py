@@ -30,9 +30,9 @@ class TranslationData(TaskData):
         return is_string_pair(value)
 
     def read(self, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two aligned files; see `read_pairs`."""
+        """Read (source, target) pairs from one file, or from two parallel files; see `read_pairs`."""
         if len(paths) not in (1, 2):
-            raise ValueError(f"There are {len(paths)} files; expected one, or two that are aligned line by line.")
+            raise ValueError(f"There are {len(paths)} files; expected one, or two parallel text files.")
         return read_pairs(*paths, columns=columns)
 
     def texts(self, examples: Pairs) -> list[str]:
