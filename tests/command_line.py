@@ -9,6 +9,8 @@ from conftest import PAIRS, made_once
 from keras_attention.cli import main
 
 TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "intermediate_dim=5") for part in ("--set", size)]
+SIZES = [part for size in ("units=12", "embedding_dim=7", "max_length=17") for part in ("--set", size)]
+SMALL = [*SIZES, "--vocabulary-size", "71", "--epochs", "2", "--seed", "3"]
 
 
 @pytest.fixture

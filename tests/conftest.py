@@ -250,8 +250,7 @@ def untraced(monkeypatch):
     train_eagerly(monkeypatch)
 
 
-@pytest.fixture
-def short_searches(untraced, monkeypatch):
+def shorten_searches(monkeypatch) -> None:
     """End each search after 5 new tokens: a model that has learned nothing reaches the maximum length."""
     from keras_attention.generation import Strategy
 
@@ -262,6 +261,12 @@ def short_searches(untraced, monkeypatch):
         object.__setattr__(self, "max_new_tokens", min(self.max_new_tokens or 5, 5) + self.min_new_tokens)
 
     monkeypatch.setattr(Strategy, "__post_init__", shorten)
+
+
+@pytest.fixture
+def short_searches(untraced, monkeypatch):
+    """See `shorten_searches`."""
+    shorten_searches(monkeypatch)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The command line: every command on small files."""
 
 import functools
-import json
 import os
 import re
 import sys
@@ -9,8 +8,8 @@ import sys
 import keras
 import numpy as np
 import pytest
-from command_line import TINY, model, pairs, run, served
-from conftest import PAIRS, train_eagerly
+from command_line import SMALL, TINY, model, pairs, run, served
+from conftest import train_eagerly
 
 import keras_attention as ka
 from keras_attention.cli import main
@@ -18,9 +17,6 @@ from keras_attention.training.checkpoints import load_arrays
 
 __all__ = ["model", "pairs", "run", "served"]  # fixtures
 pytestmark = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="an export needs TensorFlow")
-
-SIZES = [part for size in ("units=12", "embedding_dim=7", "max_length=17") for part in ("--set", size)]
-SMALL = [*SIZES, "--vocabulary-size", "71", "--epochs", "2", "--seed", "3"]
 
 
 SOURCE = "we eat bread\n\nthey drink water\n  \nthe boy eats the red apple"
@@ -64,40 +60,6 @@ def test_evaluate_and_translate_use_the_same_search(run, model, tmp_path):
     assert (
         "BLEU 100.00" not in run("evaluate", model, tmp_path / "output.tsv", "--num-beams", 5, "--length-penalty", 0)[1]
     )
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("short_searches")
-def test_a_run_with_two_parallel_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
-    out = tmp_path / "run"
-    (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
-    (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
-    rows = [json.dumps({"source": source, "target": target}) for source, target in PAIRS]
-    (tmp_path / "a.jsonl").write_text("\n".join(rows))
-    files = ["--train", tmp_path / "a.en", "--train", tmp_path / "a.es", "--valid", tmp_path / "a.jsonl"]
-    code, _, err = run("train", "translator", *files, "--out", out, *SMALL, "--average-checkpoints", 2, "--tensorboard")
-    assert code == 0, err
-    assert "8 training examples, 8 validation examples" in err
-    assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
-    events = [path for path in (out / "tensorboard").rglob("*tfevents*") if b"alignment/0" in path.read_bytes()]
-    assert events
-    code, _, err = run("train", "translator", "--train", pairs, "--out", out)
-    assert code == 2
-    assert "exists and is not empty. Add --resume" in err
-    code, _, err = run("train", "translator", "--out", out, "--resume")
-    assert code == 0, err
-    assert f"Warning: The run in {out} is finished; its best model is used." in err.splitlines()
-    code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
-    assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
-    assert f"To train its model further, start another run from it: --init {out / 'model.keras'} --out DIRECTORY" in err
-    code, _, err = run("train", "lm", "--out", out, "--resume")
-    assert (code, "contains the run of a translator" in err) == (2, True)
-    (tmp_path / "run" / "run.json").write_text(
-        (out / "run.json").read_text().replace(str(tmp_path / "a.en"), str(tmp_path / "changed.en"))
-    )
-    (tmp_path / "changed.en").write_text("\n".join(f"{source} now" for source, _ in PAIRS))
-    code, _, err = run("train", "translator", "--out", out, "--resume")
-    assert (code, "the training data changed" in err) == (1, True)
 
 
 @pytest.mark.usefixtures("short_searches")

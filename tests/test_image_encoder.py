@@ -113,32 +113,31 @@ def test_an_unknown_network_or_layer_is_an_error(arguments, message):
         ImageEncoder(*arguments)
 
 
-def test_weights_are_loaded_from_files(tmp_path):
-    encoder, other = ImageEncoder("mobilenet_0.25", 32), ImageEncoder("mobilenet_0.25", 32)
-    assert encoder.digest() != other.digest()
-    arrays = {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
-    np.savez(tmp_path / "w.npz", **arrays)
-    load_image_encoder_weights(other, tmp_path / "w.npz")
-    assert encoder.digest() == other.digest()
-    half = ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
-    load_image_encoder_weights(half, tmp_path / "w.npz")
-    assert half.digest() != encoder.digest()
-    encoder.network.save_weights(tmp_path / "w.weights.h5")
-    third = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
-    load_image_encoder_weights(third, tmp_path / "w.weights.h5")
-    assert all((a == b).all() for a, b in zip(encoder.get_weights(), third.get_weights(), strict=True))
-    arrays.pop("conv1/kernel")
-    np.savez(tmp_path / "less.npz", **arrays)
-    np.savez(tmp_path / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
-    for name, message in (
-        ("less", "has no array conv1/kernel"),
-        ("wrong", "conv1/kernel has the shape .3, 3.; expected .3, 3, 3, 8."),
-    ):
-        with pytest.raises(ValueError, match=message):
-            load_image_encoder_weights(other, tmp_path / f"{name}.npz")
-    with pytest.raises(FileNotFoundError, match="There is no file"):
-        load_image_encoder_weights(other, tmp_path / "none.h5")
-    assert encoder.digest() == other.digest()
+def arrays_of(encoder) -> dict[str, np.ndarray]:
+    """The weights of the network as an .npz file names them."""
+    return {f"{layer.name}/{v.name}": np.asarray(v) for layer in encoder.network.layers for v in layer.weights}
+
+
+@pytest.fixture(scope="module")
+def mobilenet():
+    return ImageEncoder("mobilenet_0.25", 32)
+
+
+def test_weights_are_loaded_from_an_npz_file(mobilenet, tmp_path):
+    other, half = ImageEncoder("mobilenet_0.25", 32), ImageEncoder("mobilenet_0.25", 32, dtype="mixed_bfloat16")
+    assert other.digest() != mobilenet.digest()
+    np.savez(tmp_path / "w.npz", **arrays_of(mobilenet))
+    for encoder in (other, half):
+        load_image_encoder_weights(encoder, tmp_path / "w.npz")
+    assert other.digest() == mobilenet.digest()
+    assert half.digest() != mobilenet.digest()  # its outputs are rounded
+
+
+def test_weights_are_loaded_from_a_file_of_keras(mobilenet, tmp_path):
+    mobilenet.network.save_weights(tmp_path / "w.weights.h5")
+    other = ImageEncoder("mobilenet_0.25", 32, grid_layer="conv_pw_13_relu")
+    load_image_encoder_weights(other, tmp_path / "w.weights.h5")
+    assert all((a == b).all() for a, b in zip(mobilenet.get_weights(), other.get_weights(), strict=True))
 
 
 def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
@@ -150,29 +149,51 @@ def test_weights_are_loaded_from_another_captioner(caption_tokenizer, tmp_path):
     )
     image = np.random.default_rng(1).uniform(0, 255, (1, 32, 32, 3)).astype("float32")
     np.testing.assert_array_equal(second.encode_images(image), first.encode_images(image))
-    arrays = {
-        f"{layer.name}/{v.name}": np.asarray(v) for layer in first.image_encoder.network.layers for v in layer.weights
-    }
-    np.savez(tmp_path / "w.npz", **{name: array + 1 for name, array in arrays.items()})
+    changed = {name: array + 1 for name, array in arrays_of(first.image_encoder).items()}
+    np.savez(tmp_path / "w.npz", **changed)
     load_image_encoder_weights(second.image_encoder, tmp_path / "w.npz")
     assert np.abs(second.encode_images(image) - first.encode_images(image)).max() > 1e-3
-    with pytest.raises(
-        ValueError,
-        match=r"imagenet cannot have weights of small_cnn, .* expected a captioner's .keras file, or .npz",
-    ):
-        load_image_encoder_weights(second.image_encoder, "imagenet")
-    ka.CausalLM.from_preset("char_rnn", tokenizer=caption_tokenizer, units=5).save(tmp_path / "other.keras")
-    (tmp_path / "damaged.keras").write_bytes((tmp_path / "first.keras").read_bytes()[:999])
-    for name, message in (
-        ("other", "is a CausalLM; expected a captioner"),
-        ("damaged", "is damaged or not a Keras model"),
-    ):
-        with pytest.raises(ValueError, match=rf"{name}.keras {message}"):
-            load_image_encoder_weights(second.image_encoder, tmp_path / f"{name}.keras")
-    with pytest.raises(
-        ValueError, match=r"network and grid layer \('small_cnn', None\); expected \('mobilenet_0.25', None\)"
-    ):
-        load_image_encoder_weights(ImageEncoder("mobilenet_0.25", 32), tmp_path / "first.keras")
+
+
+@pytest.fixture(scope="module")
+def weight_files(mobilenet, caption_tokenizer, tmp_path_factory):
+    """A directory with files that a MobileNet cannot load."""
+    directory, arrays = tmp_path_factory.mktemp("weights"), arrays_of(mobilenet)
+    del arrays["conv1/kernel"]
+    np.savez(directory / "less.npz", **arrays)
+    np.savez(directory / "wrong.npz", **arrays, **{"conv1/kernel": np.zeros((3, 3))})
+    ka.CausalLM.from_preset("char_rnn", tokenizer=caption_tokenizer, units=5).save(directory / "other.keras")
+    small_captioner(caption_tokenizer).save(directory / "captioner.keras")
+    (directory / "damaged.keras").write_bytes((directory / "captioner.keras").read_bytes()[:999])
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("less.npz", "has no array conv1/kernel"),
+        ("wrong.npz", r"conv1/kernel has the shape \(3, 3\); expected \(3, 3, 3, 8\)"),
+        ("other.keras", "other.keras is a CausalLM; expected a captioner"),
+        ("damaged.keras", "damaged.keras is damaged or not a Keras model"),
+        ("captioner.keras", r"layer \('small_cnn', None\); expected \('mobilenet_0.25', None\)"),
+    ],
+)
+def test_a_file_with_other_weights_is_an_error_and_changes_nothing(weight_files, mobilenet, name, message):
+    before = mobilenet.digest()
+    with pytest.raises(ValueError, match=message):
+        load_image_encoder_weights(mobilenet, weight_files / name)
+    assert mobilenet.digest() == before
+
+
+def test_an_absent_file_of_weights_is_an_error(mobilenet, tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        load_image_encoder_weights(mobilenet, tmp_path / "none.h5")
+
+
+def test_small_cnn_has_no_weights_of_imagenet():
+    message = r"imagenet cannot have weights of small_cnn, .* expected a captioner's .keras file, or .npz"
+    with pytest.raises(ValueError, match=message):
+        load_image_encoder_weights(ImageEncoder("small_cnn", 32), "imagenet")
 
 
 @pytest.mark.slow
