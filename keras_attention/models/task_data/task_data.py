@@ -68,7 +68,7 @@ class TaskData:
 
         Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are
         texts of several lines for a language model; all targets, labels or tags are empty.
-        Warnings: few examples; equal texts of several lines; labels that occur once, or that differ only in case,
+        Warnings: few different examples; equal texts of several lines; labels that occur once, or differ only in case,
         spaces or Unicode normal form; empty texts; outputs that equal their inputs; equal texts with different labels;
         validation examples that are also training examples, that have one label, or whose labels no training example
         has.
