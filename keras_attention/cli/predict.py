@@ -16,12 +16,11 @@ import click
 import keras_attention as ka
 from keras_attention.cli.lines import check_source, json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
-from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
+from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
-_BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 
 
 def _search(default_length: str) -> list[Option]:
@@ -70,7 +69,7 @@ def _plot(name: str, example: str) -> Option:
         _SOURCE,
         *_search("twice the number of source tokens, plus 8"),
         *search_options("replace_unknown"),
-        _BATCH_SIZE,
+        BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
         _plot("line number", "1"),
@@ -115,7 +114,7 @@ def translate(
         _MODEL,
         click.Argument(["images"], nargs=-1),
         *_search("max_length of the model"),
-        _BATCH_SIZE,
+        BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
         _plot("image", "dog.jpg"),
@@ -233,7 +232,7 @@ _SEED = Option(
 _COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model minus the length of the prompt")]
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, BATCH_SIZE, _SCORES, _JSON])
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
 ) -> None:
@@ -262,7 +261,7 @@ _PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LA
 _PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts with a tab between them.")
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
 def classify(
     model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
 ) -> None:
@@ -301,7 +300,7 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: 
     return rows
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Tag the words of each line of SOURCE with MODEL.
 
@@ -325,7 +324,7 @@ _CANDIDATES = Option(
 )
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, BATCH_SIZE, _JSON])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
@@ -356,7 +355,7 @@ def _candidates(result: Any, count: int) -> str:
     return "\t".join(masks)
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print log-probabilities of texts, translations or captions.
 

@@ -54,7 +54,8 @@ _DATA = [
         multiple=True,
         help="training file: TSV, CSV, JSONL, CoNLL, text, or JSON with captions as in COCO or Karpathy's splits, also "
         "compressed (.gz, .bz2, .xz); - for standard input; tfds:NAME[:SPLIT] for a data set of TensorFlow Datasets. "
-        "For two text files that are aligned line by line, repeat the option: first the sources, then the targets.",
+        "For a translator, repeat the option for more tables (one that is named twice counts twice), or for two text "
+        "files that are aligned line by line: first the sources, then the targets.",
     ),
     _data(
         "--valid",

@@ -92,10 +92,10 @@ class TaskData:
             checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
-        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two aligned files.
+        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads several.
 
         Args:
-            paths: the file, or two aligned files.
+            paths: the file; for a translator also several tables of pairs, or two aligned files.
             **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
                 for a tagger `tag_column`; for a captioner `images`, the directory of the images.
 
