@@ -99,12 +99,15 @@ def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with
     assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
     events = [path for path in (out / "tensorboard").rglob("*tfevents*") if b"alignment/0" in path.read_bytes()]
     assert events
+    stored = json.loads((out / "run.json").read_text())
+    assert stored[1]["derived_network"] == {"dropout": 0.5}  # SMALL has the sizes
     code, _, err = run("train", "translator", "--train", pairs, "--out", out)
     assert code == 2
     assert "exists and is not empty. Add --resume" in err
     code, _, err = run("train", "translator", "--out", out, "--resume")
     assert code == 0, err
     assert f"Warning: The run in {out} is finished; its best model is used." in err.splitlines()
+    assert json.loads((out / "run.json").read_text()) == stored
     code, _, err = run("train", "translator", "--out", out, "--resume", "--epochs", 9)
     assert (code, "--epochs cannot change: --resume uses the options" in err) == (2, True)
     assert f"To train its model further, start another run from it: --init {out / 'model.keras'} --out DIRECTORY" in err

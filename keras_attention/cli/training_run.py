@@ -209,16 +209,17 @@ def _plan(
         plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
-        _list_defaults(model, size, options, derived)
+        network = {} if model.is_pretrained else _derived_fields(type(model), size, options)
+        _list_defaults(model, size, network | derived)
+        options = {**options, "derived_network": network}  # for the reader of run.json
     write_run(out, type(model).spec.command_name, options | derived)
     return plan
 
 
-def _list_defaults(model: Any, size: DataSize, options: dict[str, Any], derived: dict[str, Any]) -> None:
+def _list_defaults(model: Any, size: DataSize, values: dict[str, Any]) -> None:
     """Write a table of the values that follow from the data, with reasons."""
     examples, words = counted(size.examples, "example"), counted(size.words, "word")
     say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
-    values = derived if model.is_pretrained else _derived_fields(type(model), size, options) | derived
     for name, value in values.items():
         if name == "vocabulary_size":
             _list_default(name, *_vocabulary_size(model, limit=value))
