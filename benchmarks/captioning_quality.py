@@ -160,7 +160,7 @@ def bleu_4(captions: list, examples: list) -> float:
 
 def scene_scores(captions: list, scenes: list) -> dict[str, float]:
     """Return the fractions of correct captions, and of attention maps whose maximum is inside the word's object."""
-    right = [c.text in ka.quickstart.right_captions(s) for c, s in zip(captions, scenes, strict=True)]
+    right = [c.text in ka.quickstart.correct_captions(s) for c, s in zip(captions, scenes, strict=True)]
     inside: list[bool] = []
     for output, scene in zip(captions, scenes, strict=True):
         if output.attention is not None and output.text:

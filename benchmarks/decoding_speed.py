@@ -10,10 +10,12 @@
     python benchmarks/decoding_speed.py step_overhead      # a language model with 2 blocks of width 24, a step of it
     python benchmarks/decoding_speed.py memory             # GPT-2 124M, peak memory after each signature was used
     python benchmarks/decoding_speed.py gpt2 gpt2_ours_int8 gpt2_ctranslate2_int8      # only some engines
+    python benchmarks/decoding_speed.py table              # all of these, with the engines of the table in RESULTS.md
 
 Our engine is the SavedModel in TensorFlow's C++ loader, without XLA and without Python's TensorFlow, with strings as
 input and output; the other engines get ids, tokens or JPEG files. Each engine is loaded in a process of its own, with
-one thread per core. In each round, the engines run one after the other; the table has medians.
+one thread per core. In each round, the engines run one after the other; the table has medians. The first request of an
+engine has the first batch size of the work; there was no warm-up request.
 `KERAS_ATTENTION_DATA` is the folder with `tokenizers/gpt2`, `cnn` and `flickr8k`.
 
 The engines do the same work: in float32, 8 of 8 translations by `rnn` and by `translator_tiny`, and 32 of 32 captions,
@@ -22,6 +24,7 @@ were equal to those of the other engine, and 32 of 32 translations of transforme
 
 from __future__ import annotations
 
+import concurrent.futures
 import importlib.metadata
 import importlib.util
 import json
@@ -67,7 +70,7 @@ class Engine:
         command = [sys.executable, __file__, "serve", NAME, name, str(folder)]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self.errors, text=True)
-        self.load_seconds = (self._read("LOADED") or [0.0])[0]
+        self.load_seconds, self.first_seconds = (self._read("LOADED") or [0.0])[0], 0.0
         self.seconds: dict[int, list[float]] = {batch: [] for batch in WORK.batches}
 
     def _read(self, word: str) -> list[float] | None:
@@ -88,6 +91,11 @@ class Engine:
             return None
         seconds, self.gib = result
         return seconds
+
+    def prepare(self) -> None:
+        """Run each batch size once: the first run compiles or packs the weights."""
+        first, *_ = [self.run(batch) for batch in WORK.batches]
+        self.first_seconds = first or 0.0
 
     def measure(self, batch: int) -> None:
         time.sleep(0.3)  # the threads of the engine that ran before may spin for 0.2 s
@@ -336,7 +344,8 @@ def print_table(engines: list[Engine]) -> None:
     """Print speeds, and their ratios to the speeds of the other engines."""
     batches, working = WORK.batches, [engine for engine in engines if not engine.failure]
     peers = [engine for engine in working if engine.name.split("_", 1)[1] in (*_CT2, "torch")]
-    titles = [*(f"tokens/s, batch {b}" for b in batches), *(f"to {peer.name}" for peer in peers), "load s", "peak GiB"]
+    titles = [*(f"tokens/s, batch {b}" for b in batches), *(f"to {peer.name}" for peer in peers)]
+    titles += ["load s", "first s", "peak GiB"]
     print(f"| engine | {' | '.join(titles)} |\n|---{'|---' * len(titles)}|")
     for engine in engines:
         if engine.failure:
@@ -344,7 +353,41 @@ def print_table(engines: list[Engine]) -> None:
             continue
         cells = [f"{engine.speed(batch):,.1f}" for batch in batches]
         cells += [" / ".join(f"{engine.speed(b) / peer.speed(b):.2f}" for b in batches) for peer in peers]
-        print(f"| {' | '.join([engine.name, *cells, f'{engine.load_seconds:.1f}', f'{engine.gib:.2f}'])} |")
+        cells += [f"{engine.load_seconds:.1f}", f"{engine.first_seconds:.1f}", f"{engine.gib:.2f}"]
+        print(f"| {' | '.join([engine.name, *cells])} |")
+
+
+def print_limits() -> None:
+    """Print how fast this machine can read the weights of GPT-2 124M, and multiply them with 1 to 32 rows."""
+    import numpy as np
+
+    width, layers = 768, 12
+    count = 12 * layers * width**2 + 50_257 * width
+    parts = np.array_split(np.ones(count, "float32"), os.cpu_count())
+
+    def read() -> None:
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(lambda part: part @ part, parts))
+
+    rows, matrix = np.ones((512, width), "float32"), np.ones((width, 4 * width), "float32")
+    gigabytes = 4e-9 * count / fastest(read)
+    gflops = 2e-9 * rows.size * 4 * width / fastest(lambda: rows @ matrix)
+    print(f"\nThe machine reads {gigabytes:.0f} GB/s and multiplies {gflops:.0f} GFLOP/s in float32.")
+    for name, size in (("float32", 4), ("bfloat16", 2), ("int8", 1)):
+        print(
+            f"Reading all weights in {name} at each step allows {1e9 * gigabytes / size / count:.0f} steps per second."
+        )
+    print(f"The products in float32 allow {1e9 * gflops / 2 / count:,.0f} tokens per second.")
+
+
+def fastest(run: Callable[[], object], rounds: int = 9) -> float:
+    """Return the seconds of the fastest round."""
+    seconds = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
 
 
 def print_memory(engines: list[Engine]) -> None:
@@ -360,15 +403,39 @@ def print_step(engines: list[Engine]) -> None:
     print(f"A step takes {1000 * (many - few) / (256 - 64):.3f} ms.")
 
 
-PRINTERS = {"memory": print_memory, "step_overhead": print_step}
+def print_gpt2(engines: list[Engine]) -> None:
+    print_table(engines)
+    print_limits()
+
+
+PRINTERS = {"gpt2": print_gpt2, "memory": print_memory, "step_overhead": print_step}
+_GPT2 = [f"gpt2_{name}" for name in ("ours", "ours_int8", *_CT2)]
+TABLE = {
+    "gpt2": _GPT2,
+    "gpt2_long": _GPT2,
+    "translator": [name.replace("gpt2", "translator") for name in _GPT2],
+    "translator_tiny": ["translator_ours", "translator_ctranslate2", "translator_torch"],
+    "rnn": ["translator_ours", "rnn_torch"],
+    "captioner": ["captioner_ours", "captioner_torch"],
+    "memory": ENGINES["memory"],
+    "step_overhead": ENGINES["step_overhead"],
+}
+
+
+def run_table() -> None:
+    """Run each work of the table in a process of its own."""
+    for work, engines in TABLE.items():
+        begin = time.perf_counter()
+        print(f"\n## {work}\n", flush=True)
+        subprocess.run([sys.executable, __file__, work, *engines], check=True)
+        print(f"{(time.perf_counter() - begin) / 60:.1f} minutes", flush=True)
 
 
 def measure(folder: pathlib.Path) -> None:
     """Measure engines and print their table; `folder` has what the maker of the work wrote."""
     engines = [Engine(engine, folder) for engine in sys.argv[2:] or ENGINES[NAME]]
     for engine in engines:
-        for batch in WORK.batches:
-            engine.run(batch)  # the first run compiles or packs the weights
+        engine.prepare()
     for _ in range(WORK.rounds):
         for batch in WORK.batches:
             for engine in engines:
@@ -383,6 +450,9 @@ def main() -> None:
     if sys.argv[1] == "serve":
         name, folder = sys.argv[3:]
         serve(globals()[name], pathlib.Path(folder))
+        return
+    if sys.argv[1] == "table":
+        run_table()
         return
     if unknown := set(sys.argv[2:]) - set(ENGINES[NAME]):
         sys.exit(f"Unknown engines: {', '.join(sorted(unknown))}. Expected some of: {', '.join(ENGINES[NAME])}.")

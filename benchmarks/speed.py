@@ -1,10 +1,12 @@
-"""Measure the overhead of serving and the import time.
+"""Measure the time of starting, the input of training, and the overhead of serving.
 
     python benchmarks/speed.py
 
-Serving: an exported beam search, with strings as input and output, and the decode loop on ids in one TensorFlow graph.
 Import: `import keras_attention` and `import keras`, each in a new process; median of seven.
-All ratios are of measurements that alternate in the same run.
+Load: a `.keras` file of 500 MB, and reading its bytes; each in a new process, median of three.
+First translation: of a loaded translator, in a new process, median of three; and the second one.
+Batches: batches per second without training and in training, and how often the update is traced in two epochs.
+Serving: an exported beam search, with strings as input and output, and the decode loop on ids in one TensorFlow graph.
 """
 
 from __future__ import annotations
@@ -25,19 +27,33 @@ import keras
 import keras_attention as ka
 
 THREADS = os.cpu_count()
-ROUNDS = 5
+ROUNDS = 20
+LOAD = """
+import pathlib, sys, time
+import keras_attention as ka
+begin = time.perf_counter()
+pathlib.Path(sys.argv[1]).read_bytes()
+read = time.perf_counter() - begin
+model = ka.load(sys.argv[1])
+print(read, time.perf_counter() - begin - read)
+"""
+TRANSLATE = """
+import sys, time
+import keras_attention as ka
+model = ka.load(sys.argv[1])
+for _ in range(2):
+    begin = time.perf_counter()
+    model.translate(["we are eating bread"], ka.BeamSearch(num_beams=5))
+    print(time.perf_counter() - begin)
+"""
 
 
 def serving() -> list[str]:
-    """Return a table of the times of the exported signature, on strings, and of `decode`, on ids."""
+    """Return a table of the times of the exported signature, on strings, and of `generate`, on ids."""
     import tensorflow as tf
 
     texts = [source for source, _ in ka.quickstart.phrase_pairs("test")][:512]
-    tokenizers = {
-        f"{side}_tokenizer": ka.data.train_tokenizer([p[i] for p in ka.quickstart.phrase_pairs()], vocabulary_size=2000)
-        for i, side in enumerate(("source", "target"))
-    }
-    model = ka.Translator.from_preset("rnn_attention", **tokenizers)
+    model = translator("rnn_attention")
     strategy = ka.BeamSearch(num_beams=5, max_new_tokens=24, min_new_tokens=20)  # fixed length: the model is untrained
     special = ka.data.special_tokens_of(model.target_tokenizer)
     lines = ["| batch | signature, ms | bare loop, ms | ratio |", "|---|---|---|---|"]
@@ -52,7 +68,7 @@ def serving() -> list[str]:
     @tf.function(input_signature=shapes)
     def bare(ids, mask, limits):
         nothing = tf.zeros((tf.shape(ids)[0], 24), tf.int32)
-        search_inputs = ka.generation.decode.SearchInputs(
+        search_inputs = ka.generation.search.SearchInputs(
             start_ids=tf.zeros_like(limits) + special.start,
             limits=limits,
             seeds=limits,
@@ -60,7 +76,7 @@ def serving() -> list[str]:
             prefix_mask=tf.cast(nothing, tf.bool),
         )
         inputs = {"source_ids": ids, "source_mask": mask}
-        return ka.generation.decode.decode(model, inputs, strategy, search_inputs, special.end)
+        return ka.generation.search.generate(model, inputs, strategy, search_inputs, special.end)
 
     with tempfile.TemporaryDirectory() as directory:
         served = ka.load(model.export(directory, strategy=strategy))
@@ -73,7 +89,7 @@ def serving() -> list[str]:
             times: dict[str, list[float]] = {name: [] for name in runs}
             for run in runs.values():
                 run()
-            for _ in range(4 * ROUNDS):
+            for _ in range(ROUNDS):
                 for name, run in runs.items():
                     begin = time.perf_counter()
                     keras.tree.map_structure(lambda x: x.numpy(), run())
@@ -83,18 +99,70 @@ def serving() -> list[str]:
     return ["Serving, beam 5, 20 to 24 steps", "", *lines]
 
 
-def importing() -> list[str]:
-    def seconds(statement: str) -> float:
-        program = f"import time; t = time.perf_counter(); {statement}; print(time.perf_counter() - t)"
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        return float(done.stdout)
+def medians(rounds: int, program: str, *arguments: object) -> list[float]:
+    """Return the medians of the numbers that a program prints, each time in a new process."""
+    command, runs = [sys.executable, "-c", program, *map(str, arguments)], []
+    for _ in range(rounds):
+        output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        runs.append([float(number) for number in output.split()])
+    return [statistics.median(numbers) for numbers in zip(*runs, strict=True)]
 
-    times: dict[str, list[float]] = {"import keras": [], "import keras, keras_attention": []}
-    for _ in range(7):
-        for statement, seconds_of_runs in times.items():
-            seconds_of_runs.append(seconds(statement))
-    plain, both = (statistics.median(runs) for runs in times.values())
+
+def importing() -> list[str]:
+    timed = "import time; t = time.perf_counter(); {}; print(time.perf_counter() - t)"
+    (plain,), (both,) = (medians(7, timed.format(f"import {names}")) for names in ("keras", "keras, keras_attention"))
     return [f"Import: keras {plain:.2f} s, with keras_attention {both:.2f} s: {both - plain:+.2f} s"]
+
+
+def loading() -> list[str]:
+    tokenizer = ka.data.train_tokenizer(["the quick brown fox jumps over the lazy dog"], "characters")
+    with tempfile.TemporaryDirectory() as directory:
+        path = pathlib.Path(directory) / "model.keras"
+        ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, num_layers=18).save(path)
+        read, load = medians(3, LOAD, path)
+        size = path.stat().st_size / 1e6
+    return [f"Load a .keras file of {size:.0f} MB: {load:.2f} s; read its bytes: {read:.2f} s"]
+
+
+def translator(preset: str) -> ka.Translator:
+    texts = [text for pair in ka.quickstart.phrase_pairs() for text in pair]
+    tokenizer = ka.data.train_tokenizer(texts, vocabulary_size=2000)
+    return ka.Translator.from_preset(preset, source_tokenizer=tokenizer, target_tokenizer=tokenizer)
+
+
+def first_translations() -> list[str]:
+    lines = ["| first translation of a loaded model | s | the second, s |", "|---|---|---|"]
+    for preset in ("rnn_attention", "transformer_tiny"):
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "model.keras"
+            translator(preset).save(path)
+            first, second = medians(3, TRANSLATE, path)
+        lines.append(f"| {preset} | {first:.2f} | {second:.3f} |")
+    return lines
+
+
+def batches() -> list[str]:
+    lines = ["| model | shapes | traces | batches/s alone | in training |", "|---|---|---|---|---|"]
+    for preset in ("rnn_attention", "transformer_tiny"):
+        model, traces = translator(preset), []
+        make = model.make_batches(ka.quickstart.phrase_pairs("train")[:1200], max_tokens=256)
+        shapes = {
+            tuple(inputs["source_ids"].shape) + labels.shape
+            for inputs, labels, _ in map(make.__getitem__, range(len(make)))
+        }
+        begin = time.perf_counter()
+        for index in range(len(make)):
+            make[index]
+        alone = len(make) / (time.perf_counter() - begin)
+        model.compile(optimizer="adam")
+        step = model.train_step
+        model.train_step = lambda data, step=step, traces=traces: (traces.append(1), step(data))[1]
+        model.fit(make, epochs=1, verbose=0)
+        begin = time.perf_counter()
+        model.fit(make, epochs=1, verbose=0)
+        training = len(make) / (time.perf_counter() - begin)
+        lines.append(f"| {preset} | {len(shapes)} | {len(traces)} | {alone:,.0f} | {training:.1f} |")
+    return lines
 
 
 def main() -> None:
@@ -102,9 +170,9 @@ def main() -> None:
 
     print(f"{platform.machine()}, {THREADS} cores, Python {platform.python_version()}")
     print(f"TensorFlow {tf.__version__}, Keras {keras.__version__} on {keras.backend.backend()}\n")
-    for part in (importing, serving):
+    for part in (importing, loading, first_translations, batches, serving):
         print("\n".join(part()), end="\n\n", flush=True)
-    print(f"Script: {pathlib.Path(__file__).name}; medians of {ROUNDS} rounds (import: 7, serving: {4 * ROUNDS}).")
+    print(f"Serving: medians of {ROUNDS} rounds.")
 
 
 if __name__ == "__main__":

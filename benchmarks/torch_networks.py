@@ -256,7 +256,7 @@ def copy_transformer(model):
             **sizes,
         )
     ).eval()
-    network.model.shared.weight.data = _parameter(model.embeddings[-1].embeddings).data
+    network.model.shared.weight.data = _parameter(model.target_embedding.embeddings).data
     for ours, other in ((model.encoder, network.model.encoder), (model.decoder, network.model.decoder)):
         for block, layer in zip(ours.blocks, other.layers, strict=True):
             _copy_block(block, layer)

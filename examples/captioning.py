@@ -25,7 +25,7 @@ options = parser.parse_args()
 
 keras.utils.set_random_seed(0)
 train = ka.data.read_captions(f"tfds:scenes:train{'[:7]' if options.smoke else ''}")
-valid = ka.data.read_captions(f"tfds:scenes:validation[:{3 if options.smoke else 100}]")
+validation = ka.data.read_captions(f"tfds:scenes:validation[:{3 if options.smoke else 100}]")
 sizes = {
     "show_and_tell": {"units": 192, "embedding_dim": 64, "dropout": 0.1},
     "show_attend_and_tell": {
@@ -46,10 +46,12 @@ drawn = {scene.name: scene for scene in ka.quickstart.captioned_scenes("validati
 
 def extra_metrics(model: ka.Captioner) -> dict[str, float]:
     """Return the fraction of exactly correct captions; the combinations of objects are not in the training data."""
-    outputs = model.caption([example.image for example in valid], batch_size=100)
-    scenes = [drawn[example.name] for example in valid]
-    right = [output.text in ka.quickstart.right_captions(scene) for output, scene in zip(outputs, scenes, strict=True)]
-    return {"val_right": sum(right) / len(right)}
+    outputs = model.caption([example.image for example in validation], batch_size=100)
+    scenes = [drawn[example.name] for example in validation]
+    correct = [
+        output.text in ka.quickstart.correct_captions(scene) for output, scene in zip(outputs, scenes, strict=True)
+    ]
+    return {"val_correct": sum(correct) / len(correct)}
 
 
 ka.train(
@@ -57,7 +59,7 @@ ka.train(
     ka.data.caption_batches(train, model, captions_per_image=1),  # a batch then has more images
     options.out,
     ka.training.TrainingPlan(
-        epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_right", mode="max"
+        epochs=1 if options.smoke else 15, learning_rate=2e-3, label_smoothing=0.0, monitor="val_correct", mode="max"
     ),
     extra_metrics=extra_metrics,
 )

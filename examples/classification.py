@@ -25,7 +25,7 @@ def examples(split: str, count: int) -> list[tuple[str, str]]:
     return [(text, label) for pair in pairs for text, label in zip(pair, ("english", "spanish"), strict=True)]
 
 
-train, valid = examples("train", 100 if options.smoke else 1000), examples("validation", 100)
+train, validation = examples("train", 100 if options.smoke else 1000), examples("validation", 100)
 model = ka.TextClassifier.from_preset(
     "rnn_classifier",
     tokenizer=ka.data.train_tokenizer([text for text, _ in train], vocabulary_size=300),
@@ -38,7 +38,7 @@ ka.train(
     ka.data.classification_batches(train, model, max_tokens=512),
     options.out,
     ka.training.TrainingPlan(epochs=1 if options.smoke else 3, monitor="val_accuracy"),
-    validation=ka.data.classification_batches(valid, model, shuffle=False),
+    validation=ka.data.classification_batches(validation, model, shuffle=False),
 )
 for output in model.classify(["we are eating bread", "estamos comiendo pan", "los libros nuevos"]):
     piece = output.pieces[output.attention.argmax()]

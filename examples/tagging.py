@@ -40,7 +40,7 @@ def examples(split: str, count: int) -> list[list[tuple[str, str]]]:
     return tagged
 
 
-train, valid = examples("train", 100 if options.smoke else 2000), examples("validation", 100)
+train, validation = examples("train", 100 if options.smoke else 2000), examples("validation", 100)
 texts = [" ".join(word for word, _ in sentence) for sentence in train]
 model = ka.TextTagger.from_preset(
     "rnn_tagger",
@@ -55,7 +55,7 @@ ka.train(
     ka.data.tagging_batches(train, model, max_tokens=512),
     options.out,
     ka.training.TrainingPlan(epochs=1 if options.smoke else 5, learning_rate=3e-3, monitor="val_accuracy"),
-    validation=ka.data.tagging_batches(valid, model, shuffle=False),
+    validation=ka.data.tagging_batches(validation, model, shuffle=False),
 )
 for output in model.tag(["the girl is not opening a red window", "we are eating bread"]):
     print(" ".join(f"{word}/{tag}" for word, tag in zip(output.words, output.tags, strict=True)))

@@ -19,7 +19,7 @@ options = parser.parse_args()
 keras.utils.set_random_seed(0)
 count, epochs = (200, 1) if options.smoke else (None, 5)
 pairs = ka.quickstart.phrase_pairs("train")[:count]
-valid = ka.quickstart.phrase_pairs("validation")[:100]
+validation = ka.quickstart.phrase_pairs("validation")[:100]
 
 # One tokenizer per language, trained on the text; any other KerasHub tokenizer works too.
 model = ka.Translator.from_preset(
@@ -35,7 +35,7 @@ history = ka.train(
     ka.data.translation_batches(pairs, model, max_tokens=1024),
     options.out,  # an interrupted run continues from this directory
     ka.training.TrainingPlan(epochs=epochs, learning_rate=3e-3, warmup_steps=100),
-    validation=ka.data.translation_batches(valid, model, shuffle=False),
+    validation=ka.data.translation_batches(validation, model, shuffle=False),
 )
 ka.plot_history(history, options.out / "curves.png")
 

@@ -78,11 +78,11 @@ class RecurrentConfig:
         character_vocabulary_size: the number of characters in the character vocabulary of a tagger; 0 for a tagger
             that reads only tokens.
         max_word_length: the number of characters that a tagger reads of each word; it ignores the others.
-        attend_embeddings: the attention of a translator reads each source token's embedding, next to the encoder's
-            output, so that the decoder can translate single words. Without attention it has no effect.
-        hash_buckets: the number of hashed n-grams with weights of their own: pairs of tokens, and short strings, of a
-            classifier, see `layers.BagOfNGrams`; prefixes and suffixes of a tagger with a character vocabulary, see
-            `layers.AffixEncoder`. 0 for a network without them.
+        attend_embeddings: concatenate the source embeddings to the encoder's outputs that a translator attends to, so
+            that the decoder can translate single words. Without attention it has no effect.
+        hash_buckets: the number of hash buckets for n-grams, each with its own weights: pairs of tokens and short
+            strings in a classifier, see `layers.BagOfNGrams`; prefixes and suffixes in a tagger with a character
+            vocabulary, see `layers.AffixEncoder`. 0 for a network without n-grams.
 
     Raises:
         ValueError: a value has the wrong type or is out of range.
@@ -223,8 +223,6 @@ class TransformerConfig:
     attention: ClassVar[None] = None
     character_vocabulary_size: ClassVar[int] = 0
     hash_buckets: ClassVar[int] = 0
-    grounded_attention: ClassVar[bool] = False
-    attend_embeddings: ClassVar[bool] = False
 
     @property
     def embedding_dim(self) -> int:

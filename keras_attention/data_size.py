@@ -1,4 +1,4 @@
-"""`DataSize`: the numbers of examples, words and characters, which the defaults are computed from."""
+"""`DataSize`: the numbers of examples, words and characters, from which defaults are computed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class DataSize:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """Yield the parts of a text, which end between two words, because the words of a whole book need much memory."""
+    """Yield parts of a text without splitting a word; the words of a whole book at once would need much memory."""
     begin = 0
     while begin < len(text):
         end = _REST_OF_WORD.match(text, begin + _PART_LENGTH).end()

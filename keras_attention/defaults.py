@@ -1,8 +1,8 @@
 """Defaults computed from the size of the data: one rule for each task.
 
-A rule sets the vocabulary size, some fields of the config (such as dropout), and the hyperparameters of training.
-Little data needs a small vocabulary, small batches and strong regularization. The length of a run is a number of
-updates, not of passes over the data. The page of each task in docs/ lists its rules and their sources.
+A rule computes the vocabulary size, some config fields (such as `dropout`), and the hyperparameters of training. Little
+data needs a small vocabulary, small batches and strong regularization. The length of a run is a number of updates, not
+a number of passes over the data. The page of each task in docs/ lists its rule and the sources.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from keras_attention.data_size import DataSize
 TRAINING_FIELDS = (
     "epochs", "passes_per_epoch", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
 )  # fmt: skip
-# Why a default depends on the data, in a few words.
+# How each default depends on the data; `keras-attention train` prints it next to the value.
 REASONS = {
     "vocabulary_size": "grows with the square root of the number of words",
     "dropout": "higher for little data",
     **dict.fromkeys(
         ("units", "embedding_dim", "width", "num_layers", "num_heads", "intermediate_dim"), "smaller for little data"
     ),
-    "epochs": "the number of updates depends on the data",
-    "passes_per_epoch": "several for little data",
-    "max_tokens": "small batches make more updates of little data",
+    "epochs": "computed from the number of updates",
+    "passes_per_epoch": "more for little data, so that validation runs less often",
+    "max_tokens": "smaller batches for little data, so that a pass has more updates",
     "learning_rate": "depends on the network and the size of the data",
     "warmup_steps": "a fraction of all updates",
     "label_smoothing": "depends on the task",
     "weight_decay": "depends on the task",
 }
-_MAX_EPOCHS = 40  # an epoch ends with a validation, so an epoch of little data is several passes
-_PAIRED_EXAMPLES = 1000  # at most
-_SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000
+_MAX_EPOCHS = 40  # each epoch ends with a validation; with little data, an epoch is several passes
+_MAX_PAIRED_EXAMPLES = 1000  # with more examples, the encoder is not trained on pairs
+_SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000  # to estimate the number of tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,18 +73,18 @@ def _clip(low: float, value: float, high: float) -> float:
     return min(max(value, low), high)
 
 
-def _subwords(words: int, distinct_characters: int) -> int:
+def _subword_vocabulary_size(words: int, distinct_characters: int) -> int:
     """Return the vocabulary size for texts with this number of words: 2,000 for 24,000 words, at most 8,000."""
     size = _clip(300, 13 * math.sqrt(words), 8000)
     return max(int(round(size, -2)), 2 * distinct_characters + 100)
 
 
-def _dropout(words: int, decrease: float) -> float:
+def _dropout_rate(words: int, decrease: float) -> float:
     """Return 0.5 for 20,000 words of the target texts or captions, and `decrease` less for ten times as many."""
     return round(_clip(0.1, 0.5 - decrease * math.log10(words / 20_000), 0.5), 2)
 
 
-def _translator(size: DataSize, config: Config) -> Rule:
+def _translator_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a translator.
 
     Values for a recurrent network; `words` are those of each language:
@@ -95,11 +95,11 @@ def _translator(size: DataSize, config: Config) -> Rule:
     |  8,000 |  92,000 |   256 |    0.44 |        0.0021 |   3,030 |             1,060 |
     | 29,000 | 340,000 |   384 |    0.40 |        0.0015 |   5,830 |             2,040 |
     """
-    words = max(size.words // 2, 1)  # words of one language
+    words = max(data_size.words // 2, 1)  # words of one language
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
-    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout(words, 0.085)
+    units, dropout = 64 * round(_clip(2, words**0.25 / 4, 6)), _dropout_rate(words, 0.085)
     return Rule(
-        vocabulary_size=_subwords(words, size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(words, data_size.distinct_characters),
         network={"dropout": dropout} | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_clip(256, (3.5 if is_recurrent else 7) * root, 4096)),
         updates=round(max(900, 10 * root, words / 400)),
@@ -107,7 +107,7 @@ def _translator(size: DataSize, config: Config) -> Rule:
     )
 
 
-def _captioner(size: DataSize, config: Config) -> Rule:
+def _captioner_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a captioner.
 
     Values for a recurrent network; `words` are those of the captions:
@@ -118,12 +118,12 @@ def _captioner(size: DataSize, config: Config) -> Rule:
     |  1,000 |  59,000 |   384 |    0.42 |     970 |             1,210 |
     |  6,000 | 350,000 |   512 |    0.29 |   2,370 |             2,960 |
     """
-    words = max(size.words, 1)
+    words = max(data_size.words, 1)
     root, is_recurrent = math.sqrt(words), isinstance(config, RecurrentConfig)
     units = 64 * round(_clip(2, words**0.25 / 2.55, 8))
     return Rule(
-        vocabulary_size=_subwords(words, size.distinct_characters),
-        network={"dropout": _dropout(words, 0.17)}
+        vocabulary_size=_subword_vocabulary_size(words, data_size.distinct_characters),
+        network={"dropout": _dropout_rate(words, 0.17)}
         | ({"units": units, "embedding_dim": min(units, 256)} if is_recurrent else {}),
         max_tokens=round(_clip(256, 5 * root, 4096)),
         updates=round(max(500, 4 * root, words / 400)),
@@ -131,7 +131,7 @@ def _captioner(size: DataSize, config: Config) -> Rule:
     )
 
 
-def _classifier(size: DataSize, config: Config) -> Rule:
+def _classifier_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a classifier.
 
     A batch has about 32 texts. Numbers of updates for texts of 20 words:
@@ -144,20 +144,20 @@ def _classifier(size: DataSize, config: Config) -> Rule:
     A recurrent network has fewer, because its weights of n-grams overfit. It has 32 units, and 128 from 86,000 texts
     on: with few texts, a wider network overfits.
     """
-    words, is_recurrent = max(size.words, size.examples), isinstance(config, RecurrentConfig)
-    units = 32 * round(_clip(1, math.sqrt(size.examples / 7000), 4))
-    root = math.sqrt(size.examples)
+    words, is_recurrent = max(data_size.words, data_size.examples), isinstance(config, RecurrentConfig)
+    units = 32 * round(_clip(1, math.sqrt(data_size.examples / 7000), 4))
+    root = math.sqrt(data_size.examples)
     updates = max(min(15 * root, 190), 8 * root) if is_recurrent else 15 * root
     return Rule(
-        vocabulary_size=_subwords(max(2 * words, 40_000), size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(max(2 * words, 40_000), data_size.distinct_characters),
         network={"units": units, "embedding_dim": units} if is_recurrent else {},
-        max_tokens=round(_clip(512, 48 * words / max(size.examples, 1), 4096)),
-        updates=round(max(100, updates, size.examples / 10)),
+        max_tokens=round(_clip(512, 48 * words / max(data_size.examples, 1), 4096)),
+        updates=round(max(100, updates, data_size.examples / 10)),
         learning_rate=1e-3 if is_recurrent else _clip(1e-4, 0.25 / config.width, 1e-3),
     )
 
 
-def _tagger(size: DataSize, config: Config) -> Rule:
+def _tagger_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a tagger.
 
     | words  | updates |
@@ -166,17 +166,17 @@ def _tagger(size: DataSize, config: Config) -> Rule:
     |  8,000 |   1,000 |
     | 44,000 |   3,000 |
     """
-    updates = round(max(_clip(400, size.words / 8, 3000), size.words / 32))
+    updates = round(max(_clip(400, data_size.words / 8, 3000), data_size.words / 32))
     rate = 3e-3 if isinstance(config, RecurrentConfig) else _clip(1e-4, 0.25 / config.width, 1e-3)
     return Rule(
-        vocabulary_size=_subwords(size.words, size.distinct_characters),
+        vocabulary_size=_subword_vocabulary_size(data_size.words, data_size.distinct_characters),
         max_tokens=256,
         updates=updates,
         learning_rate=rate,
     )
 
 
-def _language_model(size: DataSize, config: Config) -> Rule:
+def _language_model_rule(data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a language model.
 
     Values for a recurrent network of characters, whose embeddings have half as many dimensions as it has units:
@@ -188,9 +188,9 @@ def _language_model(size: DataSize, config: Config) -> Rule:
 
     A Transformer has 2 blocks of width 128 for 10,000 words, and 6 blocks of width 512 for a million.
     """
-    characters = max(size.characters, 1)
+    characters = max(data_size.characters, 1)
     decades = math.log10(characters / 20_000)
-    vocabulary_size = _subwords(size.words, size.distinct_characters)
+    vocabulary_size = _subword_vocabulary_size(data_size.words, data_size.distinct_characters)
     max_tokens = round(_clip(1024, 7.2 * math.sqrt(characters), 2048))
     updates = round(_clip(300, 720 * math.sqrt(characters / 20_000), 100_000))
     dropout = round(_clip(0.1, 0.5 - 0.18 * decades, 0.5), 2)
@@ -200,18 +200,18 @@ def _language_model(size: DataSize, config: Config) -> Rule:
         network = {"units": units, "embedding_dim": units // 2, "num_layers": 1, "dropout": dropout}
         rate = _clip(1e-3, 5e-3 - 6e-4 * decades, 4e-3)
         return Rule(**common, network=network, max_tokens=max_tokens, learning_rate=rate, warmup=0.05)
-    words = max(size.words, 1)
+    words = max(data_size.words, 1)
     width, num_layers = 64 * round(_clip(2, words**0.25 / 4, 12)), round(_clip(2, 2 * math.log10(words) - 6, 12))
     network = {"width": width, "num_heads": width // 64, "intermediate_dim": 4 * width, "num_layers": num_layers}
     rate = _clip(1e-4, 0.25 / config.width, 1e-3)
     return Rule(**common, network=network, max_tokens=2 * max_tokens, learning_rate=rate, weight_decay=0.01)
 
 
-def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
-    """Return the defaults for a model that starts from trained weights, from the rule of its task.
+def _fine_tuning_rule(rule: Rule, model: Any, example_tokens: float) -> Rule:
+    """Return the defaults for a model with trained weights, computed from the rule of its task.
 
-    They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. There
-    are 60 more updates, which are several passes over little data. A narrower network has a higher learning rate, and
+    They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. The
+    60 additional updates are several passes if there is little data. A narrower network has a higher learning rate, and
     LoRA ten times this rate. With a frozen encoder, the learning rate is that of a new network.
     """
     rate = min(0.04 / model.config.width, rule.learning_rate) * (10 if model.has_lora else 1)
@@ -230,20 +230,20 @@ def _fine_tuning(rule: Rule, model: Any, example_tokens: float) -> Rule:
 
 
 _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
-    "Translator": _translator,
-    "Captioner": _captioner,
-    "TextClassifier": _classifier,
-    "TextTagger": _tagger,
-    "CausalLM": _language_model,
-    "MaskedLM": _language_model,
-    "PermutationLM": _language_model,
+    "Translator": _translator_rule,
+    "Captioner": _captioner_rule,
+    "TextClassifier": _classifier_rule,
+    "TextTagger": _tagger_rule,
+    "CausalLM": _language_model_rule,
+    "MaskedLM": _language_model_rule,
+    "PermutationLM": _language_model_rule,
 }
 
 
-def _rule(task: Any, size: DataSize, config: Config) -> Rule:
+def _rule(task: Any, data_size: DataSize, config: Config) -> Rule:
     """Return the defaults of a task; those of a task outside of this library do not depend on the data."""
-    find = _RULES.get(task.spec.class_name)
-    return Rule() if find is None else find(size, config)
+    rule = _RULES.get(task.spec.class_name)
+    return Rule() if rule is None else rule(data_size, config)
 
 
 def default_tokenizer_kind(task: Any, preset: str | None) -> str:
@@ -253,7 +253,7 @@ def default_tokenizer_kind(task: Any, preset: str | None) -> str:
 
 def network_defaults(
     task: Any,
-    size: DataSize,
+    data_size: DataSize,
     config: Config,
     tokenizer_kind: str = "sentencepiece",
     *,
@@ -264,17 +264,17 @@ def network_defaults(
 
     Args:
         task: the class of a task.
-        size: the size of the training data.
+        data_size: the size of the training data.
         config: the config of the preset.
         tokenizer_kind: see `train_tokenizer`. A vocabulary of words or characters is limited to 8,000.
-        only_dropout: leave out all fields except dropout, for a named preset.
-        overrides: names of the fields that have explicit values. If one is a size of the network, all other sizes are
-            left out too, because the sizes must fit each other.
+        only_dropout: return no config field except `dropout`, for a named preset.
+        overrides: names of the fields that the user sets; they are not returned. If one of them is a size of the
+            network, no size is returned, because the sizes must fit each other.
 
     Returns:
         dict of `vocabulary_size` and config fields.
     """
-    rule = _rule(task, size, config)
+    rule = _rule(task, data_size, config)
     has_own_sizes = only_dropout or set(overrides) & (rule.network.keys() - {"dropout"})
     names = ({"dropout"} if has_own_sizes else rule.network.keys()) - set(overrides)
     network = {name: value for name, value in rule.network.items() if name in names}
@@ -282,14 +282,14 @@ def network_defaults(
     return {"vocabulary_size": vocabulary_size, **network}
 
 
-def learns_from_pairs(model: Any, examples: Sequence) -> bool:
+def trains_on_pairs(model: Any, examples: Sequence) -> bool:
     """Return whether `fit_new_head` fine-tunes the encoder on pairs of texts, and then freezes it.
 
-    It does if there are at most 1,000 single texts, for a classifier on a sentence encoder (its pooling is the mean)
-    whose weights are trainable, without LoRA.
+    It does so for a `TextClassifier` with mean pooling (a sentence encoder), whose encoder is trainable and has no LoRA
+    matrices, and for at most 1,000 single texts.
     """
     is_sentence_encoder = model.spec.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
-    if not is_sentence_encoder or not 0 < len(examples) <= _PAIRED_EXAMPLES or not isinstance(examples[0][0], str):
+    if not is_sentence_encoder or not 0 < len(examples) <= _MAX_PAIRED_EXAMPLES or not isinstance(examples[0][0], str):
         return False
     return not model.has_lora and bool(model.encoder.trainable_weights)
 
@@ -297,7 +297,7 @@ def learns_from_pairs(model: Any, examples: Sequence) -> bool:
 def training_defaults(
     model: Any, examples: Sequence, data_size: DataSize | None = None, **overrides: Any
 ) -> dict[str, Any]:
-    """Return the hyperparameters of training for these examples, fields of a `TrainingPlan`.
+    """Return the hyperparameters of training for these examples, as fields of a `TrainingPlan`.
 
     The rule of the task gives the number of updates. An epoch has as many passes over the data as are needed for at
     most 40 epochs: passes = ceil(updates / (40 pass_updates)), epochs = ceil(updates / (passes pass_updates)), with
@@ -307,17 +307,17 @@ def training_defaults(
         model: a task.
         examples: raw examples of the task.
         data_size: their size; None to measure it.
-        **overrides: fields with other values; the values of the other fields follow from them.
+        **overrides: fields that are set; the values of the other fields are computed from them.
 
     Returns:
         dict of `TRAINING_FIELDS` and the overrides.
     """
     if not len(examples):
         raise ValueError("There are no examples to train on; expected at least one.")
-    size = data_size or DataSize.measure(model, examples)
-    rule = _rule(model, size, model.config)
-    tokens = _num_tokens(model, examples, size)
-    rule = _fine_tuning(rule, model, tokens / len(examples)) if model.is_pretrained else rule
+    data_size = data_size or DataSize.measure(model, examples)
+    rule = _rule(model, data_size, model.config)
+    tokens = _num_tokens(model, examples, data_size)
+    rule = _fine_tuning_rule(rule, model, tokens / len(examples)) if model.is_pretrained else rule
     max_tokens = overrides.get("max_tokens") or rule.max_tokens
     pass_updates = max(tokens / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / overrides.get("gradient_accumulation", 1))
@@ -331,7 +331,7 @@ def training_defaults(
     return {name: getattr(rule, name) for name in TRAINING_FIELDS if name not in derived} | derived | overrides
 
 
-def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
+def _num_tokens(model: Any, examples: Sequence, data_size: DataSize) -> int:
     """Return the number of tokens of all rows with their padding, estimated from a sample of the texts."""
     from keras_attention.data.batches import round_up  # imports Keras
     from keras_attention.data.tokenizers import encode_texts
@@ -351,4 +351,4 @@ def _num_tokens(model: Any, examples: Sequence, size: DataSize) -> int:
     tokens = sum(lengths(model.tokenizer, sample))
     if longest < math.inf:
         return math.ceil(tokens * len(texts) / max(len(sample), 1))
-    return math.ceil(tokens * size.characters / max(sum(map(len, sample)), 1))
+    return math.ceil(tokens * data_size.characters / max(sum(map(len, sample)), 1))

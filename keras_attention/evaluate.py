@@ -30,18 +30,18 @@ def evaluate(
             it does not return the probabilities of the true tokens.
         examples: as in the table; `keras_attention.data` reads them from files.
         strategy: search strategy of a `Translator` or `Captioner`; greedy by default.
-        batch_size: texts or images in a batch; the metrics do not depend on it.
+        batch_size: number of texts or images in a batch; the metrics do not depend on it.
         **options: for a `Translator`, `ignore_case=True`, which ignores case in BLEU and chrF, and `bleu_tokenizer`,
             the name of sacreBLEU's tokenizer; by default it is chosen by the script of the references.
 
     Returns:
-        dict of the metrics and `settings`, which describes how they were computed; for a `Translator`, these are
-        `bleu_signature` and `chrf_signature` of sacreBLEU. Do not compare metrics with different settings.
+        dict of the metrics and `signature`, a string that describes how they were computed, as in sacreBLEU; for a
+        `Translator`, `bleu_signature` and `chrf_signature`. Do not compare metrics with different signatures.
 
     Raises:
         TypeError: `model` is neither a task nor an export, `examples` are not those of its task, or `strategy` is
             passed for a model that does not search or for an export.
-        ValueError: there are no examples, or no example has a label of the model.
+        ValueError: there are no examples, or none of their labels is a label of the model.
         ImportError: pycocoevalcap is not installed and the model is a `Captioner`.
 
     Example:
@@ -83,8 +83,8 @@ def task_of(model: Any) -> type:
     if isinstance(model, Task):
         return type(model)
     name, method = getattr(model, "task", None), getattr(model, "predict_method", None)
-    found = [task for task in TASKS if task.spec.predict_method == method]
-    task = next((task for task in found if task.__name__ == name), found[0] if found else None)
+    tasks = [task for task in TASKS if task.spec.predict_method == method]
+    task = next((task for task in tasks if task.__name__ == name), tasks[0] if tasks else None)
     if task is None:
         names = one_of(task.__name__ for task in TASKS)
         raise TypeError(

@@ -1,4 +1,4 @@
-"""Lazy imports: a package imports a module when one of its names is first used, so that `--help` needs no Keras."""
+"""Lazy imports: a package imports a module at the first use of one of its names, so that `--help` needs no Keras."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
     """Return the `__getattr__` of a package that imports its public names at their first use.
 
     Args:
         package: the package's `__name__`.
-        homes: module in the package -> the names that it gives to the package, separated by spaces.
+        modules: module in the package -> its names that are public in the package, separated by spaces.
 
     Returns:
         a function from a name, or the name of a module, to its value.
@@ -21,12 +21,12 @@ def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         >>> lazy_names("keras_attention", {"layers": "", "outputs": "Caption Tagging"})("Caption").__name__
         'Caption'
     """
-    modules = {name: module for module, names in homes.items() for name in names.split()}
+    module_of = {name: module for module, names in modules.items() for name in names.split()}
 
     def get(name: str) -> Any:
+        if name in module_of:
+            return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
         if name in modules:
-            return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
-        if name in homes:
             return importlib.import_module(f"{package}.{name}")
         raise AttributeError(f"module {package!r} has no attribute {name!r}")
 

@@ -25,7 +25,7 @@ def load(path: str | pathlib.Path) -> Any:
 
     Raises:
         FileNotFoundError: the path does not exist.
-        ValueError: the path is a URL or none of the three, or the file is damaged.
+        ValueError: the path is a URL, has none of these three formats, or the file is damaged.
 
     Example:
         >>> model = ka.TextClassifier.from_examples([("we eat", "yes"), ("they drink", "no")], units=12)

@@ -25,7 +25,7 @@ class Preset:
         config: the config of the network.
         paper: the URL of the paper.
         vocabulary_size: the vocabulary size that `parameters` assumes: that of the paper, or an example for
-            recurrent networks and captioners, whose vocabulary follows from the data.
+            recurrent networks and captioners, whose vocabulary depends on the data.
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
             pre-training head but with the pooler (if any). A classifier or tagger has two labels; a
             captioner includes its image encoder.

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 def local_path(path: str | pathlib.Path) -> pathlib.Path:
     """Return a path of the local file system, with `~` expanded; refuse a URL such as `gs://bucket/model`.
 
-    `pathlib` would read `gs://bucket` as a local directory `gs:`, and `~/runs` as one of the name `~`.
+    `pathlib` would read `gs://bucket` as a local directory `gs:`, and `~/runs` as a directory named `~`.
 
     Raises:
         ValueError: the path has a scheme, such as `gs://`, `s3://`, `hdfs://` or `https://`.
@@ -38,7 +38,7 @@ def atomic_write(path: str | pathlib.Path, write: Callable[[str], None]) -> None
 
     Args:
         path: the file to write; an old file is replaced.
-        write: a function that writes the file with the given temporary name.
+        write: a function that writes a file with the temporary name, its argument.
 
     Raises:
         OSError: the disk is full, or the directory is not writable; the temporary file is removed.

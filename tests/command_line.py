@@ -12,7 +12,7 @@ TINY = [part for size in ("width=4", "num_heads=2", "num_layers=1", "intermediat
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, loaded_once):
+def run(capsys, monkeypatch, loaded_once, empty_plots):
     """A function that runs a command in this process: (exit code, standard output, standard error)."""
 
     def run(*arguments, stdin=b""):

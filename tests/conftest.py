@@ -13,6 +13,7 @@ import pathlib
 import subprocess
 import sys
 import types
+import typing
 
 import pytest
 
@@ -83,6 +84,21 @@ def pytest_collection_finish():
     gc.freeze()  # what was imported is never garbage
 
 
+EXIT_STATUS = pytest.StashKey[int]()
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config):
+    """End the processes that ran tests at once: Python takes seconds to free the models, graphs and programs."""
+    if hasattr(config, "workerinput") or os.environ.get("BLOCK_TENSORFLOW"):
+        sys.stdout.flush()
+        os._exit(config.stash[EXIT_STATUS])
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _few_collections():
     """Let `gc.collect()` collect only new objects: Keras calls it for each weight that `quantize` replaces.
@@ -126,14 +142,27 @@ def _fast_initializers():
 
 @pytest.fixture(scope="session", autouse=True)
 def _fast_graphs():
-    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation."""
+    """Let TensorFlow make graphs faster: without optimization, and without a stack trace for each operation.
+
+    And variables: a new name needs a new kernel, which takes five times as long as the rest.
+    """
     import keras
 
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
         from tensorflow.python.framework import ops
+        from tensorflow.python.ops import gen_resource_variable_ops as variable_ops
+
+        make_handle = variable_ops.var_handle_op
+
+        def make_unnamed_handle(*, name, debug_name, **options):
+            name = None if tf.executing_eagerly() else name
+            return make_handle(name=name, debug_name=name or "", **options)
+
+        variable_ops.var_handle_op = make_unnamed_handle
 
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+        typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)  # for `isinstance` with a protocol
         versions = tf.Graph().graph_def_versions
         tf.Graph.graph_def_versions = property(lambda graph: versions)
         ops._create_c_op = functools.partial(ops._create_c_op, extract_traceback=False)
@@ -233,6 +262,12 @@ def short_searches(untraced, monkeypatch):
             object.__setattr__(self, "max_new_tokens", min(self.max_new_tokens or 5, 5) + self.min_new_tokens)
 
     monkeypatch.setattr(Strategy, "__post_init__", shorten)
+
+
+@pytest.fixture
+def empty_plots(monkeypatch):
+    """Write plots as empty files: test_visualize.py draws them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda self, path, **_: pathlib.Path(path).touch())
 
 
 # Commands that do not change the model that they load.

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import tensorflow as tf
 
 from keras_attention.serving.export import describe
-from keras_attention.serving.exported import ExportedModel
+from keras_attention.serving.exported_model import ExportedModel
 from keras_attention.serving.signatures import compile_signature, graph_task
 
 

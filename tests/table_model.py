@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from backends import compiled
 
-from keras_attention.generation.decode import SearchInputs, decode
 from keras_attention.generation.proposals import is_possible
+from keras_attention.generation.search import SearchInputs, generate
 
 START, END = 0, 1
 
@@ -98,7 +98,7 @@ def search(model, strategy, limits=(5,), prefix=None, seeds=None, start=START, r
         "prefix_mask": mask,
         "seeds": np.array(range(batch) if seeds is None else seeds, "int32"),
     }
-    run = compiled(lambda arguments: decode(model, inputs, strategy, SearchInputs(**arguments), END))
+    run = compiled(lambda arguments: generate(model, inputs, strategy, SearchInputs(**arguments), END))
     return {name: keras.ops.convert_to_numpy(value) for name, value in run(options).items()}
 
 

@@ -30,7 +30,7 @@ ALLOWED = {
     "data_size": set(),
     "defaults": {"config", "data_size", "data"},
     "layers": {"layers", "argument_checks", "choices", "keras_support"},
-    "generation": {"generation", "argument_checks", "layers.decoding.cache", "lazy"},
+    "generation": {"generation", "argument_checks", "keras_support", "layers.decoding.cache", "lazy"},
     "task_specs": {"generation", "outputs"},
     "prediction": {"prediction", "argument_checks", "config", "data", "generation", "outputs"},
     "serving": {"serving", "argument_checks", "choices", "data", "generation", "keras_support", "prediction"}
@@ -59,7 +59,7 @@ LAYERS = (
     *("attention", "attention_heads", "multihead", "positions", "relative", "attention_losses"),
     *("embeddings", "transformer_block", "task_heads"),
     *("decoding.step_attention", "decoding.cache", "decoding.merged_dense"),
-    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack"),
+    *("decoding.blocks", "decoding.relative_blocks", "decoding.stack", "decoding.relative_stack"),
     *("transformer", "two_stream"),
     *("scan", "recurrent.lstm", "recurrent.cells", "recurrent.encoder", "recurrent.step", "recurrent.decoder"),
     *("ngrams", "word_features"),
@@ -175,6 +175,27 @@ def test_users_of_the_public_api_use_public_names():
                     wrong.add(f"{path.relative_to(ROOT)}: ka.{'.'.join(names)}")
                 owner = getattr(owner, name, None)
     assert not wrong
+
+
+# Files that use private names of Keras, KerasHub and TensorFlow.
+PRIVATE_OF_OTHERS = {
+    *("keras_support/keras_patches.py", "serving/graph_tokenizers.py"),
+    *("serving/precision.py", "serving/tensorflow_loader.py"),
+}
+
+
+def test_a_private_name_is_used_only_in_the_file_that_defines_it():
+    """`self._name` may be defined in a base class; methods of a `NamedTuple`, such as `_replace`, are public."""
+    users = set()
+    for path in sources():
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        known = {"_replace", "_asdict", "_fields"} | {node.name for node in nodes if isinstance(node, ast.FunctionDef)}
+        known |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        for node in nodes:
+            if isinstance(node, ast.Attribute) and re.match("_[^_]", node.attr) and node.attr not in known:
+                is_own = ast.unparse(node.value) in ("self", "cls", "super()", "type(self)")
+                users |= set() if is_own else {path.relative_to(ROOT).as_posix()}
+    assert users == PRIVATE_OF_OTHERS
 
 
 def imported_at_once(path: pathlib.Path) -> set[str]:

@@ -86,7 +86,7 @@ def test_scores_equal_those_of_coco_caption(captions, capfd):
     assert_close(scores, expected, 1e-6)
     if with_meteor:
         assert scores.meteor == pytest.approx(expected["METEOR"], abs=1e-6)
-        assert scores.settings == "Words split by the PTBTokenizer of coco-caption."
+        assert scores.signature == "Words split by the PTBTokenizer of coco-caption."
     assert capfd.readouterr().out == ""
 
 
@@ -95,8 +95,8 @@ def test_scores_without_java(no_java):
     scores = evaluate_captions(hypotheses, references)
     assert_close(scores, expected, 1e-4)
     assert scores.meteor is None
-    assert "regular expression" in scores.settings
-    assert "there is no java on the path" in scores.settings
+    assert "regular expression" in scores.signature
+    assert "there is no java on the path" in scores.signature
 
 
 @pytest.mark.slow
@@ -112,7 +112,7 @@ def test_the_two_tokenizers_agree_on_human_captions(monkeypatch):
     without = evaluate_captions(first, others, meteor=False)
     assert without.bleu == pytest.approx(with_java.bleu, abs=0.1)
     assert (without.rouge_l, without.cider) == pytest.approx((with_java.rouge_l, with_java.cider), abs=0.001)
-    assert "PTBTokenizer of coco-caption. No METEOR: it was not requested." in with_java.settings
+    assert "PTBTokenizer of coco-caption. No METEOR: it was not requested." in with_java.signature
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_without_a_working_java_only_meteor_is_missing(java, script, reason):
     scores = evaluate_captions(["a dog runs"], [["a dog runs", "a dog is running"]])
     assert scores.bleu[0] == pytest.approx(100)
     assert scores.meteor is None
-    assert reason in scores.settings
+    assert reason in scores.signature
 
 
 @pytest.mark.parametrize(

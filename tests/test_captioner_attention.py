@@ -11,7 +11,7 @@ from keras import ops
 from model_rows import randomize
 
 import keras_attention as ka
-from keras_attention.layers import AdditiveAttention, AttentionLoss, GumbelNoise, RecurrentDecoder
+from keras_attention.layers import AdditiveAttention, AttentionLoss, DotProductAttention, GumbelNoise, RecurrentDecoder
 from keras_attention.layers.attention import chosen_positions
 from keras_attention.layers.attention_losses import doubly_stochastic
 
@@ -47,8 +47,8 @@ def test_gumbel_noise_samples_with_the_scores_as_probabilities():
     np.testing.assert_allclose(chosen[0].mean(0), scores, atol=4 * 0.5 / 20_011**0.5)
 
 
-def test_without_noise_the_most_probable_region_is_the_context():
-    layer = AdditiveAttention(3, hard=True)
+@pytest.mark.parametrize("layer", [AdditiveAttention(3, hard=True), DotProductAttention(3, hard=True)])
+def test_without_noise_the_most_probable_region_is_the_context(layer):
     memory = np.random.default_rng(1).normal(size=(2, 7, 5)).astype("float32")
     context, scores = layer(np.ones((2, 1, 11), "float32"), memory, return_attention_scores=True)
     best = np.asarray(scores)[:, 0].argmax(-1)

@@ -86,7 +86,7 @@ def test_evaluate_and_translate_use_the_same_search(run, model, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("short_searches")
-def test_a_run_with_two_aligned_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
+def test_a_run_with_two_parallel_files_and_json_lines_is_trained_and_resumed_with_plots(run, pairs, tmp_path):
     out = tmp_path / "run"
     (tmp_path / "a.en").write_text("\n".join(source for source, _ in PAIRS))
     (tmp_path / "a.es").write_text("\n".join(target for _, target in PAIRS))
@@ -205,7 +205,7 @@ def test_a_masked_language_model_is_exported_to_hugging_face_and_imported(run, t
     model = tmp_path / "run" / "model.keras"
     scores = re.sub(r"[0-9.]+", "*", run("evaluate", model, tmp_path / "x.txt")[1]).splitlines()
     assert scores[0] == "loss * nats per token"
-    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  settings: per:masked token|rate:*|seed:*"]
+    assert scores[1:] == ["accuracy *", "next-sentence accuracy *", "  signature: per:masked token|rate:*|seed:*"]
     code, text, err = run("fill", model, stdin=b"we <mask> bread\n\nno [MASK]\n")
     assert (code, text.splitlines()[1:], "line 3: no mask; expected <mask>" in err) == (0, ["", "no [MASK]"], True)
     assert run("export", model, tmp_path / "hf", "--huggingface")[0] == 0

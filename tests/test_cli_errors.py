@@ -167,7 +167,7 @@ MISTAKES = [
     (["augment", "{model}", "{}/long.txt", "--max-new-tokens", "1", "--out", "{}/r.tsv"],
      "None of the 2 texts has a translation that can be used: 1 with an empty translation, 1 whose translation was"),
     (["train", "translator", "--train", "{pairs}", "--train", "{}/long.txt", "--train", "{pairs}", "--out", "{}/r"],
-     "There are 3 files, and not all are tables; expected tables of pairs, or two text files"),
+     "There are 3 files, and not all are tables; expected tables of pairs, or two parallel text files"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import keras_attention as ka
 from keras_attention.cli import _COMMANDS, commands
-from keras_attention.cli.options import field_descriptions, given_flags
+from keras_attention.cli.options import command_line_options, field_descriptions
 from keras_attention.cli.train import default_options, train
 from keras_attention.defaults import TRAINING_FIELDS
 
@@ -154,9 +154,9 @@ def test_an_option_of_another_task_is_an_error(task, arguments, message, tmp_pat
     assert not (tmp_path / "r").exists()
 
 
-def test_given_flags_are_the_options_on_the_command_line():
+def test_command_line_options_are_those_on_the_command_line():
     context = train.make_context("train", ["lm", "--out", "x", "--epochs", "20", "--captions", "y"])
-    assert set(given_flags(context)) == {"--out", "--epochs", "--train"}
+    assert set(command_line_options(context)) == {"--out", "--epochs", "--train"}
 
 
 @pytest.mark.parametrize("name", ["--schedule", "--num-beams"])

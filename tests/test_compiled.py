@@ -9,8 +9,8 @@ from table_model import END, START, TableModel, every_text, log_probs_after, tab
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
-from keras_attention.generation import compiled as compiled_module
-from keras_attention.generation.decode import SearchInputs, decode
+from keras_attention.generation import compiled_function as compiled_module
+from keras_attention.generation.search import SearchInputs, generate
 
 ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
@@ -29,7 +29,7 @@ class CompiledSearch:
 
     def _run(self, _, inputs, strategy):
         self.traces += 1
-        return decode(self.model, {"x": inputs["start_ids"]}, strategy, SearchInputs(**inputs), END)
+        return generate(self.model, {"x": inputs["start_ids"]}, strategy, SearchInputs(**inputs), END)
 
     def __call__(self, strategy, seed: int = 7) -> list[tuple[int, ...]]:
         prefix = np.zeros((1, 3), "int32")

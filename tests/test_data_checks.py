@@ -168,5 +168,5 @@ def test_a_resumed_run_knows_the_labels_of_the_model_that_it_started_from(tmp_pa
         options |= training_run._labels_of(init, ka.TextClassifier)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            examples, valid = training_run._read(ka.TextClassifier, options)
+            examples, valid = training_run._read_data(ka.TextClassifier, options)
         assert (len(examples), valid) == (12, [("a dull film", "bad")])

@@ -1,4 +1,4 @@
-"""Defaults that follow the data, compared with values that are computed by hand."""
+"""Defaults that depend on the data, compared with values that are computed by hand."""
 
 import types
 
@@ -191,11 +191,11 @@ def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
         ({"trainable_weights": []}, ("we eat", "food"), 7, False),
     ],
 )
-def test_a_trainable_sentence_encoder_learns_from_pairs_of_few_texts(changes, example, count, expected):
+def test_a_trainable_sentence_encoder_is_trained_on_pairs_of_few_texts(changes, example, count, expected):
     facts = {"predict_method": "classify", "pooling": "mean", "has_lora": False, "trainable_weights": ["w"], **changes}
     part = types.SimpleNamespace(**facts)
     model = types.SimpleNamespace(spec=part, config=part, encoder=part, has_lora=part.has_lora)
-    assert defaults.learns_from_pairs(model, [example] * count) == expected
+    assert defaults.trains_on_pairs(model, [example] * count) == expected
 
 
 def test_no_examples_are_an_error(classifier):

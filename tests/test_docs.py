@@ -75,7 +75,7 @@ def shortest(examples, count=12):
 
 
 @pytest.fixture
-def small_training(monkeypatch, tmp_path, short_searches):
+def small_training(monkeypatch, tmp_path, short_searches, empty_plots):
     """Small presets, few short examples and scenes, and one epoch of one batch."""
     presets = importlib.import_module("keras_attention.presets")
     small = {}

@@ -157,7 +157,7 @@ def test_entities_of_a_type_by_hand_and_in_evaluate():
     }
     # 4 of 7 predicted and of 6 expected entities are right; 7 of 9 and 3 of 9 words, of which 3 have no tag
     assert (scores["precision"], scores["recall"], scores["f1"]) == (4 / 7, 4 / 6, 8 / 13)
-    assert (scores["accuracy"], scores["correct"], scores["settings"]) == (
+    assert (scores["accuracy"], scores["correct"], scores["signature"]) == (
         10 / 18,
         10,
         "per:word|entities:exact|average:micro",
@@ -190,10 +190,10 @@ def log_probabilities(model, inputs):
 
 
 LANGUAGE_MODELS = [
-    (ka.CausalLM, RECURRENT, {"loss", "perplexity", "settings"}),
-    (ka.MaskedLM, {**TINY, "next_sentence": False}, {"loss", "accuracy", "settings"}),
-    (ka.MaskedLM, TINY, {"loss", "accuracy", "next_sentence_accuracy", "settings"}),
-    (ka.PermutationLM, TINY, {"loss", "accuracy", "settings"}),
+    (ka.CausalLM, RECURRENT, {"loss", "perplexity", "signature"}),
+    (ka.MaskedLM, {**TINY, "next_sentence": False}, {"loss", "accuracy", "signature"}),
+    (ka.MaskedLM, TINY, {"loss", "accuracy", "next_sentence_accuracy", "signature"}),
+    (ka.PermutationLM, TINY, {"loss", "accuracy", "signature"}),
 ]
 
 

@@ -9,7 +9,7 @@ import pytest
 from exported_translator import exported
 
 import keras_attention as ka
-from keras_attention.serving.gpu import step_costs
+from keras_attention.serving.gpu_costs import step_costs
 
 tf = pytest.importorskip("tensorflow")
 

@@ -23,7 +23,7 @@ def test_json_lines_are_read(write):
     assert read_pairs(path) == [("a\u2028b", "c"), ("d", "e")]
 
 
-def test_two_aligned_files_are_read(write):
+def test_two_parallel_files_are_read(write):
     assert read_pairs(write("a.en", "one\ntwo\n"), write("a.es", "uno\ndos")) == [("one", "uno"), ("two", "dos")]
 
 

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.python.framework import kernels
 
-from keras_attention.serving.gpu import step_cost
+from keras_attention.serving.gpu_costs import step_cost
 
 HAS_GPU_KERNELS = any(k.device_type == "GPU" for k in kernels.get_registered_kernels_for_op("MatMul").kernel)
 

@@ -117,6 +117,8 @@ def test_a_long_prompt_leaves_room_for_the_new_tokens(tokenizer):
         assert len(model.complete(prompts[:1], ka.Greedy(min_new_tokens=13, suppress_tokens=never_end))[0].pieces) == 14
     for name, limit in (("max", 16), ("min", 15)):
         options = {f"{name}_new_tokens": limit + 1}
-        message = f"is {limit + 1}, but this model reads at most 17 tokens, prompt included; expected at most {limit}"
+        message = (
+            f"is {limit + 1}, but this model reads at most 17 tokens, including the prompt; expected at most {limit}"
+        )
         with pytest.raises(ValueError, match=f"`{name}_new_tokens` {message}"):
             model.complete(["we"], ka.Greedy(**options))

@@ -13,7 +13,7 @@ import keras_attention as ka
 from keras_attention.layers import ImageEncoder
 from keras_attention.layers.image_networks import make_network
 from keras_attention.layers.regions import SelfAttention2D, ShiftRegions
-from keras_attention.models.network.vision_weights import load_image_encoder_weights
+from keras_attention.models.network.image_encoder_weights import load_image_encoder_weights
 
 DATA = pathlib.Path(os.environ.get("KERAS_ATTENTION_DATA", pathlib.Path(__file__).parents[2] / "shared" / "data"))
 __all__ = ["caption_tokenizer"]  # a fixture

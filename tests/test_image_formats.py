@@ -52,7 +52,7 @@ def reference(name, data):
 def decode_in_graph():
     """A function: encoded images -> images and valid, computed by the served graph."""
     tf = pytest.importorskip("tensorflow")
-    from keras_attention.serving.images import decode_images
+    from keras_attention.serving.graph_images import decode_images
 
     graph = tf.function(decode_images, autograph=False).get_concrete_function(tf.TensorSpec((None,), tf.string), SIZE)
     return lambda encoded: tuple(t.numpy() for t in graph(tf.constant(encoded, tf.string)))
@@ -186,7 +186,7 @@ def test_the_tensorflow_loader_decodes_the_same(tmp_path):
     import tensorflow as tf
 
     from keras_attention.serving.check import check_export, run_tensorflow_loader, serving_tensors
-    from keras_attention.serving.images import decode_images
+    from keras_attention.serving.graph_images import decode_images
 
     class Decoder(tf.Module):
         @tf.function(autograph=False, input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])

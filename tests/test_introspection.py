@@ -57,7 +57,7 @@ def test_a_tagger_with_characters_has_equal_embeddings_in_python_and_in_an_expor
     sizes = {"units": 14, "embedding_dim": 11, "max_length": 7, "max_word_length": 3, "labels": ("a", "b")}
     model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
     texts = [*TEXTS, "", "zzz  x\u00a0y Ünïcode", "a b c d e f g h i j"]
-    with pytest.warns(UserWarning, match="Left out the last words of"):
+    with pytest.warns(UserWarning, match="Truncated"):
         vectors = ka.embed(model, texts)
     np.testing.assert_allclose(signature(model, "embed")(text=np.array(texts))["embedding"], vectors, atol=1e-5)
 
@@ -93,7 +93,7 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm):
     np.testing.assert_allclose(outputs["score"], scores, atol=1e-3)
     evaluated = ka.evaluate(exported, [*TEXTS, " "])
     assert (evaluated["loss"], evaluated["perplexity"]) == pytest.approx((expected["loss"], expected["perplexity"]))
-    assert evaluated["settings"] == "per:token|window:31"
+    assert evaluated["signature"] == "per:token|window:31"
     with pytest.warns(UserWarning, match="Truncated 1 of 2 texts: the export reads at most 31 tokens"):
         assert exported.score(["we", "we " * 40])[0] == pytest.approx(ka.score(lm, ["we"])[0], abs=1e-3)
     with pytest.raises(

@@ -3,7 +3,9 @@
 import copy
 import math
 import os
+import pathlib
 import pickle
+import re
 import threading
 
 import keras
@@ -11,9 +13,8 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.generation import compiled
 from keras_attention.generation.constraints import constrained_candidates
-from keras_attention.keras_support import backend
+from keras_attention.keras_support import backend, processes
 from keras_attention.layers.image_networks import make_network
 from keras_attention.models.task import Task
 from keras_attention.prediction.run_batches import compiled_function
@@ -168,9 +169,19 @@ def test_another_file_format_is_an_error_that_says_how_to_save(classifier, tmp_p
     assert not any(tmp_path.iterdir())
 
 
+def test_the_members_of_a_task_are_those_of_the_documentation():
+    text = (pathlib.Path(__file__).parent.parent / "docs" / "getting-started.md").read_text()
+    cells = re.findall(r"^\| (`[^|]+`) \|", text.split("## Tasks are Keras models")[1], re.MULTILINE)
+    documented = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    made_in_init = {"config", "quantization", "compiled_functions"}
+    x = keras.Input((3,))
+    members = {*dir(Task), *Task.__annotations__, *made_in_init} - set(dir(keras.Model(x, x)))
+    assert {name for name in members if not name.startswith("_")} == documented
+
+
 def test_threads_share_a_model(classifier):
     expected = [output.score for output in classifier.classify(TEXTS)]
-    compiled_function(classifier, type(classifier).compute).programs.clear()  # so that the threads compile
+    compiled_function(classifier, type(classifier)._compute).programs.clear()  # so that the threads compile
     outputs = {}
 
     def classify(index):
@@ -186,7 +197,7 @@ def test_threads_share_a_model(classifier):
 
 
 def test_a_forked_process_gets_an_error_that_says_what_to_do(classifier, monkeypatch):
-    monkeypatch.setattr(compiled, "_processes", [os.getpid() + 1])  # as in a child of the process with that id
+    monkeypatch.setattr(processes, "_processes", [os.getpid() + 1])  # as in a child of the process with that id
     for call in (classifier.classify, classifier.predict, lambda texts: classifier.evaluate(texts, LABELS)):
         with pytest.raises(RuntimeError, match=r"forked after a model was made.* start method 'spawn'"):
             call(TEXTS)

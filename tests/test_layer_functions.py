@@ -6,8 +6,8 @@ import pytest
 from backends import array, arrays, random
 
 from keras_attention import layers
-from keras_attention.layers.attention_heads import merge_step_heads, split_heads, split_step_heads
 from keras_attention.layers.decoding.merged_dense import logits_of_step
+from keras_attention.layers.decoding.step_attention import merge_step_heads, split_step_heads
 from keras_attention.layers.relative import relative_encodings
 
 B, Q, S, M = 2, 3, 5, 7
@@ -85,13 +85,13 @@ def test_the_head_of_a_masked_lm_is_a_dense_layer_and_a_normalization():
 
 
 def test_heads_are_consecutive_features():
-    x = random(B, S, 3 * 7)
-    heads = array(split_heads(x, 3))
-    for head in range(3):
-        np.testing.assert_array_equal(heads[:, head], x[:, :, 7 * head : 7 * head + 7])
-    layer = layers.MultiHeadAttention(num_heads=3, key_dim=7, use_bias=False)
+    x, layer = random(B, S, 3 * 7), layers.MultiHeadAttention(num_heads=3, key_dim=7, use_bias=False)
     layer.build(x.shape)
-    layer.output_projection.set_weights([np.eye(21)])
+    for projection in (layer.query_projection, layer.output_projection):
+        projection.set_weights([np.eye(21)])
+    heads = array(layer.project_query(x))
+    for head in range(3):
+        np.testing.assert_allclose(heads[:, head], x[:, :, 7 * head : 7 * head + 7], rtol=1e-6)
     np.testing.assert_allclose(array(layer.project_contexts(heads)), x, rtol=1e-6)
 
 

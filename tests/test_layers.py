@@ -113,7 +113,7 @@ def test_layer_is_recreated_from_its_config_in_json(row):
     assert_close(copied(row)(**arguments), outputs)
 
 
-@parametrize([row for row in LAYERS if row.stands_alone])
+@parametrize([row for row in LAYERS if row.in_sequential])
 def test_layer_works_in_a_sequential_model(row):
     layer, arguments, _ = shared(row)
     inputs = next(iter(arguments.values()))

@@ -47,7 +47,7 @@ def test_a_new_translator_starts_with_the_translations_of_its_examples():
     pairs = [("eat bread", "comer pan"), ("eat", "comer"), ("drink milk", "beber leche"), ("milk", "leche")] * 3
     examples = [*pairs, ("bread drink", "pan beber")]
     model = ka.Translator.from_examples(examples, tokenizer_kind="words", units=22, embedding_dim=41, dropout=0.0)
-    source, target = (np.array(layer.embeddings.numpy()) for layer in model.embeddings)
+    source, target = (np.array(layer.embeddings.numpy()) for layer in (model.source_embedding, model.target_embedding))
     lengths = np.linalg.norm(source, axis=1)[:, None], np.linalg.norm(target, axis=1)
     cosines = (source / lengths[0]) @ (target / lengths[1][:, None]).T
     for english, spanish in (("eat", "comer"), ("bread", "pan"), ("drink", "beber"), ("milk", "leche")):

@@ -1,4 +1,4 @@
-"""A new head is fitted by logistic regression, and a sentence encoder learns from pairs of texts."""
+"""A new head is fitted by logistic regression, and a sentence encoder is trained on pairs of texts."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from conftest import train_shortly
 from small_classifier import EXAMPLES, classifier
 
 import keras_attention as ka
-from keras_attention.defaults import learns_from_pairs
+from keras_attention.defaults import trains_on_pairs
 from keras_attention.training.new_head import PairLoss, _logistic_regression, fit_encoder, fit_head
 
 __all__ = ["classifier"]  # a fixture
@@ -45,9 +45,9 @@ def test_the_head_of_zero_vectors_has_the_frequencies_of_the_labels():
     assert bias[0] - bias[1] == pytest.approx(np.log(2), rel=1e-4)
 
 
-def test_only_a_classifier_with_examples_learns_from_pairs(classifier):
-    assert not learns_from_pairs(ka.TextClassifier.from_encoder(classifier, labels=("a", "b"), pooling="mean"), [])
-    assert not learns_from_pairs(classifier, [[], [("we", "a")]])
+def test_only_a_classifier_with_examples_is_trained_on_pairs(classifier):
+    assert not trains_on_pairs(ka.TextClassifier.from_encoder(classifier, labels=("a", "b"), pooling="mean"), [])
+    assert not trains_on_pairs(classifier, [[], [("we", "a")]])
 
 
 PAIR_LOSSES = (  # labels, vectors, weights, loss

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 import keras_attention as ka
-from keras_attention.generation.decode import SearchInputs, decode
+from keras_attention.generation.search import SearchInputs, generate
 
 SIZES = {"width": 28, "num_heads": 7, "intermediate_dim": 44, "max_length": 37}
 SOURCE = {"source_ids": np.ones((2, 3), "int32"), "source_mask": np.ones((2, 3), bool)}
@@ -33,7 +33,7 @@ def count_operations(model, inputs: dict, strategy) -> int:
 
     def search(inputs, **arguments):
         suppressing = dataclasses.replace(strategy, suppress_tokens=(0, 3))
-        return decode(model, inputs, suppressing, SearchInputs(**arguments), end_id=2)
+        return generate(model, inputs, suppressing, SearchInputs(**arguments), end_id=2)
 
     def spec(rank, dtype="int32"):
         return tf.TensorSpec([None] * rank, dtype)

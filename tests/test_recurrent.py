@@ -261,8 +261,14 @@ def call_with_a_late_state(inputs):
     ("call", "message"),
     [
         (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
-        (lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True), "this decoder has no attention"),
-        (lambda x: RecurrentDecoder(7, 3)(x, x), "has no attention, so it cannot read `memory` or `values`"),
+        (
+            lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True),
+            "`return_attention_scores` .* no attention",
+        ),
+        (lambda x: RecurrentDecoder(7, 3)(x, x), "`memory` is an argument, but this decoder has no attention"),
+        (lambda x: RecurrentDecoder(7, 3)(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no attention"),
+        (lambda x: RecurrentDecoder(7, 3)(x, noise=x), "`noise` .* no attention; expected the default value. Pass"),
+        (lambda x: RecurrentDecoder(7, 3).start(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no attention"),
         (
             lambda x: RecurrentDecoder(7, 3, attend_first=True),
             "`attend_first` is True; expected False without an attention",

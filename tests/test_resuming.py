@@ -35,6 +35,7 @@ class Stop(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced")
 def test_a_resumed_run_has_the_weights_of_an_uninterrupted_one(tokenizer, tmp_path):
     whole = small_model(tokenizer)
     history = run(whole, tmp_path / "whole", average_checkpoints=2)

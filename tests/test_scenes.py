@@ -15,8 +15,8 @@ from keras_attention.quickstart.scenes import (
     Scene,
     SceneObject,
     captioned_scenes,
+    correct_captions,
     described_object,
-    right_captions,
 )
 
 SPLITS = tuple(SCENE_COUNTS)
@@ -70,7 +70,7 @@ def test_a_smaller_number_of_scenes_is_a_prefix_of_a_larger_one():
 def test_no_held_out_combination_occurs_in_training(splits):
     combinations = {split: {combination(scene) for scene in scenes} for split, scenes in splits.items()}
     assert not any(combinations[one] & combinations[other] for one, other in itertools.combinations(SPLITS, 2))
-    texts = {split: {text for scene in scenes for text in right_captions(scene)} for split, scenes in splits.items()}
+    texts = {split: {text for scene in scenes for text in correct_captions(scene)} for split, scenes in splits.items()}
     assert not texts["train"] & (texts["validation"] | texts["test"])
 
 
@@ -131,7 +131,7 @@ def test_objects_have_the_colour_of_their_caption():
 def test_captions_are_correct_in_both_orders(splits):
     for scene in splits["test"]:
         assert len(set(scene.captions)) == 5
-        assert set(scene.captions) <= right_captions(scene)
+        assert set(scene.captions) <= correct_captions(scene)
         first, second = (obj.phrase for obj in scene.objects)
         in_order = [caption.index(first) < caption.index(second) for caption in scene.captions[:4]]
         assert sorted(in_order) == [False, False, True, True]
@@ -143,7 +143,7 @@ SMALL_BLUE = SceneObject("small", "blue", "square", (29.0, 7.0, 41.0, 19.0))
 
 
 def test_correct_captions_of_a_scene():
-    assert right_captions(Scene("s", (RED, BLUE), "above", ())) == {
+    assert correct_captions(Scene("s", (RED, BLUE), "above", ())) == {
         "a small red circle above a large blue square",
         "a large blue square below a small red circle",
         "there is a small red circle above a large blue square",

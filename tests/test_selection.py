@@ -102,7 +102,7 @@ def test_the_mode_of_known_metrics(monitor, mode):
 
 @pytest.mark.parametrize("monitor", ["val_error", "val_accuracy_error", "val_lossless"])
 def test_the_mode_of_an_unknown_metric_must_be_set(monitor):
-    with pytest.raises(ValueError, match=f"lower or a higher {monitor} is better; set `mode`"):
+    with pytest.raises(ValueError, match=f"metric {monitor} is unknown, and `mode` is None; expected min"):
         mode_of(monitor)
     assert mode_of(monitor, "max") == "max"
 

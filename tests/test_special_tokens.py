@@ -8,7 +8,7 @@ import keras_attention as ka
 from keras_attention.data.special_tokens import AddedToken, SpecialTokens, set_special_tokens, special_tokens_of
 from keras_attention.data.tokenizers import decode_ids, encode_texts
 from keras_attention.prediction.detokenizer import Detokenizer
-from keras_attention.prediction.search_options import suppress_special
+from keras_attention.prediction.run_search import suppress_special
 
 TEXTS = ["we eat red bread", "they drink water <mask>", "we <s> drink"] * 3
 

@@ -97,7 +97,7 @@ def test_an_error_is_one_line_and_verbose_adds_the_traceback(run, monkeypatch, t
 def test_messages_are_written_unless_quiet(capsys, monkeypatch):
     for quiet in (False, True):
         monkeypatch.setattr(terminal, "VERBOSITY", types.SimpleNamespace(quiet=quiet, verbose=False))
-        terminal.say("a message")
+        terminal.write_message("a message")
         assert capsys.readouterr().err == "a message\n" * (not quiet)
     terminal.show_warning("one\n  two")
     assert capsys.readouterr().err == "Warning: one two\n"

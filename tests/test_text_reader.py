@@ -120,7 +120,7 @@ def test_words_by_hand():
 
 def test_a_long_sentence_is_truncated_after_a_whole_word():
     reader = WordReader(TextReader.from_template(PLAIN, "end", 4), TextReader(GPT2))
-    with pytest.warns(UserWarning, match="the last words of 1 of 2 sentences, to have at most 4 tokens"):
+    with pytest.warns(UserWarning, match="Truncated 1 of 2 sentences on the right to 4 tokens"):
         long, short = reader.ids([["red-apple", "and-bread", "we"], ["we", "eat"]])
     assert (long.ids, long.starts) == (PLAIN.ids("red apple and </s>"), [0, 2])
     assert long.characters == [GPT2.ids("red apple"), GPT2.ids("and bread")]

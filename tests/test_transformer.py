@@ -1,5 +1,6 @@
 """Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -164,6 +165,16 @@ def stack(memory: bool, norm_first: bool) -> Transformer:
     return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, has_memory=memory)
 
 
+def test_a_file_has_the_name_that_an_attribute_had_before(tmp_path):
+    model = keras.Sequential([keras.Input((S, M)), stack(memory=False, norm_first=True)])
+    model.save_weights(tmp_path / "m.weights.h5")
+    names = []
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        file.visit(names.append)
+    assert "layers/transformer/inputs/positions/vars/0" in names
+    assert not [name for name in names if "input_embedding" in name]
+
+
 @pytest.mark.parametrize("policy", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
 @pytest.mark.parametrize("read", [0, 2])
@@ -292,8 +303,23 @@ def test_cross_attention_without_a_memory_is_an_error():
     with pytest.raises(ValueError, match="built without a memory"):
         alone(numbers(B, S, M), numbers(B, 2, 13))
     for has_memory, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
+        decoder = Transformer([], InputEmbedding(), has_memory=has_memory)
         with pytest.raises(ValueError, match=f"`has_memory` is {has_memory}"):
-            Transformer([], InputEmbedding(), has_memory=has_memory)(numbers(B, S, M), **others)
+            decoder(numbers(B, S, M), **others)
+        with pytest.raises(ValueError, match=f"`has_memory` is {has_memory}"):
+            decoder.start(numbers(B, S, M), S, **others)
+
+
+def test_arguments_that_need_another_one_are_errors():
+    x, mask = numbers(B, S, M), np.ones((B, S), bool)
+    alone = Transformer([TransformerBlock(H, 11)], InputEmbedding())
+    for call in (TransformerBlock(H, 11), alone, lambda x, **mask: alone.start(x, S, **mask)):
+        with pytest.raises(
+            ValueError, match=r"`memory_mask` is an argument, but `memory` is None; expected None. Pass"
+        ):
+            call(x, memory_mask=mask)
+    with pytest.raises(ValueError, match="`segment_ids` is an argument, but `num_segments` is 0; expected None"):
+        alone(x, segment_ids=np.zeros((B, S), "int32"))
 
 
 @pytest.mark.parametrize("preset", ["gpt2_small", "char_rnn"])
@@ -316,7 +342,7 @@ def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     (completion,) = model.complete(["we eat"], ka.Greedy(suppress_tokens=(end,)))
     prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt
-    with pytest.raises(ValueError, match="reads at most 13 tokens, prompt included; expected at most 12"):
+    with pytest.raises(ValueError, match="reads at most 13 tokens, including the prompt; expected at most 12"):
         model.complete(["we eat"], ka.Greedy(max_new_tokens=60))
     with pytest.raises(ValueError, match="relative"):
         ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes, positions="relative")

@@ -23,7 +23,7 @@ from foreign import (
 
 import keras_attention as ka
 from keras_attention.generation import CompiledFunction
-from keras_attention.generation.decode import SearchInputs, decode, search_fields
+from keras_attention.generation.search import SearchInputs, generate, search_fields
 from keras_attention.prediction import introspection
 from keras_attention.weights import from_huggingface, to_huggingface
 
@@ -145,7 +145,7 @@ def test_hidden_states_and_attention_equal_those_of_transformers(name, saved):
     for i, attention in enumerate(expected.attentions):
         close(np.swapaxes(maps[:, i], 1, 2), attention.swapaxes(1, 2))
     stack = converted.decoder or converted.encoder
-    x = stack.inputs(converted.embedding(IDS), segment_ids=inputs.get("segment_ids"))
+    x = stack.input_embedding(converted.embedding(IDS), segment_ids=inputs.get("segment_ids"))
     mask = MASK[:, None, :] & (np.tril(np.ones((6, 6), bool)) if stack.causal else True)
     for i, block in enumerate(stack.blocks):
         close(x, expected.hidden_states[i])
@@ -208,7 +208,7 @@ def best_tokens(model, inputs: dict, strategy, read: tuple[str, ...]) -> list[li
 
     def search(model, inputs, strategy):
         options = {name: value for name, value in inputs.items() if name not in read}
-        return decode(model, {name: inputs[name] for name in read}, strategy, SearchInputs(**options), END)
+        return generate(model, {name: inputs[name] for name in read}, strategy, SearchInputs(**options), END)
 
     result = CompiledFunction(model, search)(inputs, strategy=strategy)
     return [row[0, : n[0]].tolist() for row, n in zip(result["tokens"], result["lengths"], strict=True)]
@@ -275,7 +275,7 @@ def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path)
     model, directory = saved("BertForSequenceClassification", sizes)
     converted = from_huggingface(directory)
     assert converted.config.problem_type == problem_type
-    computed = converted.compute({**batch(converted), "valid": np.array([True, True])})
+    computed = converted._compute({**batch(converted), "valid": np.array([True, True])})
     close(computed["probabilities"], activate(transformers_outputs(model).logits), slice(None))
     to_huggingface(converted, tmp_path / "out")
     again = from_huggingface(tmp_path / "out")

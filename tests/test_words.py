@@ -56,6 +56,13 @@ BANNED = {
     r"--remat\b": "--rematerialize, the name of the argument in Python",
     r"--features\b|--device\b|quoted_parameters|usually quoted": "--region-cache, --step-costs, published_parameters",
     r"other way a?round|\bwith them, |\blearns\(self|\.learns\b": "the field's noun, is_trainable",
+    r"\bgiven_flags\b|\b(scores|metrics)\.settings\b|`settings`": "command_line_options, signature",
+    r"(padding|tokens?|prompt) included\b": "including padding, including special tokens",
+    r"two aligned|aligned (text )?files?|aligned line by line": "parallel files",
+    r"[Ff]ollows? from the (data|size)|\bfollows? the data\b": "depends on the data, computed from",
+    r"\blearns_from_pairs\b|learns? from pairs": "trained on pairs of texts",
+    r"\bsay\(|\bhomes\b": "write_message, modules",
+    r"no region cache then|is a list of up to|mirror (each|the) image": "turns the region cache off, flip",
 }
 # The changelog lists old names, this file lists what is banned, and the grammar of the built-in phrases is data.
 EXEMPT = ("CHANGELOG.md", "tests/test_words.py", "keras_attention/quickstart/phrases.py")

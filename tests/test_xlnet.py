@@ -13,7 +13,6 @@ from backends import array
 from permuted import B, H, M, S, V, batch, make_model, make_rng
 
 import keras_attention as ka
-from keras_attention.prediction.run_batches import compiled_function
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.attributes import make_config, read_config
 from keras_attention.weights.convert import load_arrays
@@ -154,11 +153,19 @@ def test_logits_of_both_streams_equal_those_of_transformers(tmp_path):
         "target_mapping": inputs["target_mapping"],
     }
     reference = run_transformers(network, permuted, output_attentions=True)
-    outputs = compiled_function(model, ka.PermutationLM.predict_targets)(inputs)
-    np.testing.assert_allclose(outputs["logits"], reference.logits.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(array(model(inputs)), reference.logits.numpy(), rtol=0, atol=1e-5)
+    _, attention = model.encoder(
+        model.embedding(inputs["token_ids"]),
+        inputs["padding_mask"],
+        inputs["segment_ids"],
+        inputs["permutation_mask"],
+        model.mask_embedding(inputs["target_mapping"]),
+        inputs["target_mapping"],
+        return_attention_scores=True,
+    )
     for i, (_, queries) in enumerate(reference.attentions):
         expected = np.einsum("bps,bhsk->bhpk", inputs["target_mapping"], queries.numpy())
-        np.testing.assert_allclose(outputs["attention"][:, i], expected, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(array(attention[i]), expected, rtol=0, atol=1e-5)
 
 
 def test_memories_equal_those_of_transformers(tmp_path):

@@ -14,7 +14,7 @@ import warnings
 
 import click
 
-from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, say, show_error, show_warning, with_flags
+from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, show_error, show_warning, with_flags, write_message
 from keras_attention.version import __version__
 
 _COMMANDS = {
@@ -61,7 +61,7 @@ class _MessageHandler(logging.Handler):
     """Print the messages of this library to standard error, one line each."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        say(with_flags(record.getMessage()))
+        write_message(with_flags(record.getMessage()))
 
 
 _HANDLER = _MessageHandler(logging.INFO)

@@ -12,8 +12,9 @@ import click
 import keras_attention as ka
 from keras_attention.cli.loading import is_export, load_for, search_for
 from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, Command, Option, search_options
-from keras_attention.cli.terminal import VERBOSITY, say
+from keras_attention.cli.terminal import VERBOSITY, write_message
 from keras_attention.storage import local_path, write_text
+from keras_attention.task_specs import TASK_SPECS
 
 _CHUNK = 512  # texts that are translated between two updates of the progress bar
 _NAMES = [name for name in GENERATION if name not in ("stop", "num_return_sequences")]  # one whole translation each
@@ -22,7 +23,7 @@ _PARAMS = [
     click.Argument(["texts"], nargs=-1, required=True),
     Option("--out", metavar="FILE", required=True, help="TSV file to write, with a pair per line: translation, text."),
     *search_options(*BEAM, group="Beam search"),
-    *search_options(*_NAMES, group="Generation", default_length="twice the number of source tokens, plus 8"),
+    *search_options(*_NAMES, group="Generation", default_length=TASK_SPECS["translator"].default_limit),
     BATCH_SIZE,
 ]
 
@@ -54,7 +55,7 @@ def augment(model: str, texts: tuple[str, ...], out: str, batch_size: int, **sea
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, "".join(f"{translation}\t{text}\n" for translation, text in pairs))
-    say(f"Wrote {len(pairs):,} of {len(lines):,} pairs to {out}.{f' Left out: {shown}.' if left_out else ''}")
+    write_message(f"Wrote {len(pairs):,} of {len(lines):,} pairs to {out}.{f' Left out: {shown}.' if left_out else ''}")
 
 
 def _translate_back(

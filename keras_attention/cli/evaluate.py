@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.cli.examples import read_examples, reading_options
 from keras_attention.cli.loading import is_export, load, search_for
 from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import write_message
 from keras_attention.evaluate import task_of
 from keras_attention.visualize import check_figure_path, plot_bleu_by_length
 
@@ -28,7 +28,7 @@ _LINES = {
     "accuracy": "accuracy {:.4f}",
     "next_sentence_accuracy": "next-sentence accuracy {:.4f}",
 }
-_WRITERS = ("translator", "captioner")
+_SEARCH_TASKS = ("translator", "captioner")
 _PARAMETERS = [
     click.Argument(["model"]),
     click.Argument(["files"], nargs=-1),
@@ -37,7 +37,7 @@ _PARAMETERS = [
         metavar="FILE",
         tasks=["captioner"],
         group="Data",
-        help="file with the names of images and their reference captions, instead of FILES.",
+        help="file of image names and reference captions, instead of FILES.",
     ),
     Option(
         "--images", metavar="DIRECTORY", tasks=["captioner"], group="Data", help="directory that contains the images."
@@ -52,7 +52,7 @@ _PARAMETERS = [
         group="Metrics",
         help="plot BLEU by source length to FILE, such as bleu.png.",
     ),
-    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_WRITERS),
+    *search_options("num_beams", "length_penalty", group="Beam search", tasks=_SEARCH_TASKS),
 ]
 
 
@@ -73,22 +73,20 @@ def evaluate(
 ) -> None:
     """Compute the metrics of MODEL on FILES.
 
-    MODEL is a .keras file or the directory of an export. FILES is one file in a format that train reads. For a
-    translator, it can also be two text files with one sentence per line: the sources, then the references. The metrics
-    of the tasks:
+    MODEL is a .keras file or the directory of an export. FILES is one file in a format of `keras-attention train`, or
+    for a translator two parallel text files: first the sources, then the references. The metrics of each task:
 
     \b
     translator   BLEU, chrF
     captioner    BLEU-1 to BLEU-4, METEOR, ROUGE-L, CIDEr
     classifier   accuracy
-    tagger       accuracy; for tags such as B-PER also F1 of entities
+    tagger       accuracy; F1 of entities if tags have prefixes, as in B-PER
     lm           perplexity and loss per token
     mlm, plm     loss per token, accuracy of the predicted tokens
 
-    The last lines say how the metrics were computed. For BLEU and chrF, these are the signatures of sacreBLEU; for
-    other metrics, they are settings, such as per:word, which means that the accuracy is computed over words. A
-    translator or captioner uses greedy search, or beam search with --num-beams. The search of an export was chosen by
-    `keras-attention export` and cannot be changed.
+    The last lines are the signatures of the metrics, as in sacreBLEU: they describe how a metric was computed. For
+    example, per:word is an accuracy over words. A translator or captioner uses greedy search, or beam search with
+    --num-beams. An export has a fixed search, set by the options of `keras-attention export`.
     """
     files = (*files, captions) if captions else files
     if not files:
@@ -97,13 +95,13 @@ def evaluate(
     task = task_of(loaded)
     refuse_other_tasks(context, task.spec.command_name)
     options = {"ignore_case": ignore_case, "bleu_tokenizer": bleu_tokenizer} if task is ka.Translator else {}
-    if task.spec.command_name in _WRITERS:
+    if task.spec.command_name in _SEARCH_TASKS:
         options |= search_for(loaded, search)
     if plot:  # fail before the translation, which takes long
         check_figure_path(plot)
     examples = read_examples(task, files, images=images, columns=columns, tag_column=tag_column)
     if is_export(loaded) and task is ka.CausalLM:
-        say("An export reads each line as a text of its own, so its loss differs from that of the .keras file.")
+        write_message("An export reads each line as a separate text, so its loss differs from that of the .keras file.")
         examples = [line for text in examples for line in text.split("\n")]
     metrics = ka.evaluate(loaded, examples, **options)
     for line in _report(metrics):
@@ -113,7 +111,7 @@ def evaluate(
 
 
 def _report(metrics: dict[str, Any]) -> Iterator[str]:
-    """Yield one line for each metric, then the settings or signatures, which say how the metrics were computed."""
+    """Yield one line for each metric, then the signatures, which describe how the metrics were computed."""
     from keras_attention.data.lines import shortened  # imports Keras
 
     for name, template in _LINES.items():
@@ -124,16 +122,16 @@ def _report(metrics: dict[str, Any]) -> Iterator[str]:
     for name, (count, bleu) in metrics.get("by_length", {}).items():
         yield f"  source of {name} words: BLEU {bleu:.2f} (lines: {count})"
     if unreadable := metrics.get("unreadable"):
-        yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, most=3)})"
+        yield f"  images that cannot be read: {len(unreadable)} ({shortened(unreadable, max_names=3)})"
     if "images" in metrics:
         yield f"  images: {metrics['images']}"
-    for name in ("settings", "bleu_signature", "chrf_signature"):
+    for name in ("signature", "bleu_signature", "chrf_signature"):
         if name in metrics:
-            yield f"  {name.rpartition('_')[2]}: {metrics[name]}"
+            yield f"  signature: {metrics[name]}"
 
 
 def _details(name: str, metrics: dict[str, Any]) -> str:
-    """Return what is written behind a metric: the counts of an accuracy, precision and recall of an F1."""
+    """Return the text after a metric: the counts of an accuracy, or the precision and recall of an F1."""
     if name == "f1":
         return f" ({_precision_and_recall(metrics)})"
     return f" ({metrics['correct']} of {metrics['total']})" if "total" in metrics else ""

@@ -10,7 +10,7 @@ import click
 import keras_attention as ka
 from keras_attention.cli.lines import one_line
 from keras_attention.cli.options import Option, drop_unset
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import write_message
 from keras_attention.task_specs import TASK_SPECS
 
 _WITH_COLUMNS = [name for name in TASK_SPECS if name != "tagger"]
@@ -28,7 +28,7 @@ def _parse_columns(context: click.Context, option: click.Parameter, value: str |
 
 
 def reading_options(group: str) -> list[Option]:
-    """Return the options that say how files are read."""
+    """Return the options that describe the format of files."""
     return [
         Option(
             "--columns",
@@ -36,8 +36,8 @@ def reading_options(group: str) -> list[Option]:
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,
-            help="columns to read: text=review,label=stars reads the text from the column review and the label from "
-            "the column stars; in a file without a header, columns have numbers: text=2,label=1.",
+            help="columns to read, such as text=review,label=stars: the text is in the column review, the label in the "
+            "column stars. Without a header, write column numbers: text=2,label=1.",
         ),
         Option(
             "--tag-column",
@@ -45,8 +45,8 @@ def reading_options(group: str) -> list[Option]:
             metavar="NUMBER",
             group=group,
             tasks=["tagger"],
-            help="number of the column with the tags; the first column is 1.  [default: 4 for CoNLL-U, otherwise the "
-            "last]",
+            help="number of the column that contains the tags; the first column is 1.  [default: 4 for CoNLL-U, "
+            "otherwise the last]",
         ),
     ]
 
@@ -57,23 +57,27 @@ def read_examples(task: type, paths: Sequence[str], labels: Sequence[str] | None
     Args:
         task: the class of the task.
         paths: the files.
-        labels: the labels that are expected; None for any, and for a task without labels.
+        labels: the expected labels; None for any labels, and for a task without labels.
         **options: `images`, `columns` and `tag_column`; None for an option that is not set.
     """
     return task.data.read(paths, **drop_unset({"labels": labels, **options}))
 
 
 def hold_out(task: type, examples: list, seed: int) -> tuple[list, list | None]:
-    """Split the training examples into training and validation examples, and say so; None if there are too few."""
-    train, valid = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
-    if not valid:
-        say("--valid is not set, and the data is too little to hold out a part, so the model trains on all of it.")
+    """Hold out validation examples and print their number; return both parts, None for validation if there are few."""
+    train, validation = ka.data.split_examples(examples, seed=seed, label_counts=task.data.label_counts)
+    if not validation:
+        write_message(
+            "--valid is not set, and the data is too little to hold out a part, so the model trains on all of it."
+        )
         return examples, None
-    count, total = f"{len(valid)} of {len(examples):,}", "training examples"
-    if isinstance(examples[0], str) and (len(examples) < 20 or len(train) + len(valid) > len(examples)):  # it was cut
-        count, total = f"the last {sum(map(len, valid)):,} of {sum(map(len, examples)):,}", "characters"
-    say(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
-    return train, valid
+    count, total = f"{len(validation)} of {len(examples):,}", "training examples"
+    if isinstance(examples[0], str) and (
+        len(examples) < 20 or len(train) + len(validation) > len(examples)
+    ):  # it was cut
+        count, total = f"the last {sum(map(len, validation)):,} of {sum(map(len, examples)):,}", "characters"
+    write_message(f"--valid is not set: {count} {total} are held out for validation; --valid none trains on all.")
+    return train, validation
 
 
 def list_labels(task: type, examples: Sequence) -> None:
@@ -83,4 +87,4 @@ def list_labels(task: type, examples: Sequence) -> None:
     counts = task.data.label_counts(examples).most_common()
     if counts:
         shown = shortened((f"{one_line(label)} ({count})" for label, count in counts), _MAX_SHOWN)
-        say(f"{counted(len(counts), 'label')}: {shown}")
+        write_message(f"{counted(len(counts), 'label')}: {shown}")

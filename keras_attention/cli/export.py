@@ -11,7 +11,7 @@ import keras_attention as ka
 from keras_attention.choices import PRECISIONS
 from keras_attention.cli.loading import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
-from keras_attention.cli.terminal import native_log_hidden, say, show_warning
+from keras_attention.cli.terminal import native_log_hidden, show_warning, write_message
 from keras_attention.storage import atomic_write, local_path
 from keras_attention.task_specs import TASK_SPECS
 
@@ -34,8 +34,8 @@ _EXPORT = [
         *SAMPLING,
         *GENERATION,
         "replace_unknown",
-        group="Decoding",
-        default_length="for a translator, twice the number of source tokens, plus 8; for other models, max_length "
+        group="Generation",
+        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length "
         "minus the length of the prompt",
     ),
     Option(
@@ -44,14 +44,14 @@ _EXPORT = [
         default="float32",
         show_default=True,
         group="Model",
-        help="dtype of large weight matrices; int8 is the fastest and needs an x86 processor; outputs may differ "
-        "slightly.",
+        help="dtype of the large weight matrices; int8 is the fastest and needs an x86 processor. Outputs of bfloat16 "
+        "and int8 may differ slightly from those of float32.",
     ),
     Option(
         "--attention-maps",
         is_flag=True,
         group="Model",
-        help="add the signature attention_maps: the attention scores of all blocks and heads for a text.",
+        help="add the signature attention_maps, which returns the attention scores of all blocks and heads.",
     ),
 ]
 
@@ -62,9 +62,9 @@ def export(
 ) -> None:
     """Export MODEL, a .keras file, for TensorFlow Serving.
 
-    The SavedModel is written to DIRECTORY/VERSION/. It takes texts or encoded images, and contains the tokenizer and
-    the search. The options under "Decoding" set the search; by default a language model samples, and a translator or
-    captioner uses greedy search.
+    The SavedModel is written to DIRECTORY/VERSION/. Its inputs are texts or encoded images; it contains the tokenizer
+    and the search. The options of the group "Generation" set the search; the default is sampling for a language model,
+    and greedy search for a translator or captioner.
     """
     loaded, search = load(model), drop_unset(search)
     if is_export(loaded):
@@ -76,11 +76,11 @@ def export(
         if search or attention_maps or precision != "float32":
             raise click.UsageError("--huggingface writes only the weights and the config; leave the other options out.")
         ka.weights.to_huggingface(loaded, directory)
-        say(f"Wrote {directory} for transformers.")
+        write_message(f"Wrote {directory} for transformers.")
         return
     strategy = strategy_of(type(loaded), search) if search else None
     path = loaded.export(directory, version, strategy=strategy, attention_maps=attention_maps, precision=precision)
-    say(f"Exported to {path}. Check it with: keras-attention check {path}")
+    write_message(f"Exported to {path}. Check it with: keras-attention check {path}")
 
 
 @click.command(cls=Command)
@@ -88,8 +88,8 @@ def export(
 @click.option(
     "--step-costs",
     is_flag=True,
-    help="Also count the GPU operations of one decoding step, and the copies between GPU and host. The counts come "
-    "from the graph and need no GPU.",
+    help="Also count the operations of one decoding step on a GPU and the copies between GPU and host. The counts "
+    "are computed from the graph; no GPU is needed.",
 )
 def check(directory: str, step_costs: bool) -> None:
     """Check that TensorFlow Serving can run an export.
@@ -130,10 +130,10 @@ def _describe_cost(cost: ka.serving.StepCost | None) -> str:
 def presets(as_json: bool) -> None:
     """List the presets with their sizes.
 
-    Some columns of the table:
+    The last columns of the table:
 
     \b
-    vocabulary  size of the vocabulary that the number of parameters assumes
+    vocabulary  vocabulary size for which the parameters are counted
     parameters  number of parameters of the model in this library
     published   number of parameters that the authors published
     """
@@ -170,8 +170,8 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.option(
     "--task",
     type=click.Choice(list(TASK_SPECS)),
-    help="Task of MODEL; if the checkpoint has another task, MODEL has a new head with random weights, which must be "
-    "trained.  [default: the task of the checkpoint]",
+    help="Task of MODEL; if it is not the task of the checkpoint, MODEL gets a new head with random weights, which "
+    "must be trained.  [default: the task of the checkpoint]",
 )
 @click.option("--labels", metavar="NAMES", help="Labels of the new head, separated by commas.")
 def import_(directory: str, model: str, task: str | None, labels: str | None) -> None:
@@ -191,6 +191,6 @@ def import_(directory: str, model: str, task: str | None, labels: str | None) ->
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(target, lambda name: loaded.save(name))
-    say(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
+    write_message(f"{type(loaded).__name__} with {loaded.count_params():,} parameters in {model}.")
     if None in loaded.tokenizers.values():
         show_warning(f"{directory} has no tokenizer files that can be read; {model} takes ids only.")

@@ -20,8 +20,8 @@ import numpy as np
 import keras_attention as ka
 from keras_attention.cli.terminal import VERBOSITY
 
-_CHUNK = 512  # the most lines that are processed together
-# How `keras_attention.data` reads a file with one of these suffixes, which is no lines of text.
+_CHUNK = 512  # maximum number of lines that are processed together
+# Pattern of the suffix of a file that is not one text per line -> Python code that prints its texts.
 _READERS = {
     r"\.conllu?": "[print(*[word for word, _ in words]) for words in ka.data.read_tagged({!r})]",
     r"\.(csv|tsv|json|jsonl|ndjson)": "[print(*t.split()) for t in ka.data.read_texts({!r}, {{'text': 'COLUMN'}})]",
@@ -36,23 +36,23 @@ def read_chunks(source: str | None) -> Iterator[list[str]]:
 
 
 def _arriving_lines(stream: BinaryIO) -> Iterator[list[str]]:
-    """Yield the lines that each read of a stream completes; a read waits only if there is nothing to read."""
+    """Yield lists of complete lines as they arrive; a read waits only if there is nothing to read."""
     from keras_attention.data.lines import decode_lines  # imports Keras
 
-    waiting: collections.deque[bytes] = collections.deque()
-    decoded = decode_lines(iter(waiting.popleft, None), "standard input")
-    begin = b""
+    undecoded: collections.deque[bytes] = collections.deque()
+    decoded = decode_lines(iter(undecoded.popleft, None), "standard input")
+    incomplete = b""
     while block := stream.read1(1 << 16):
-        *lines, begin = (begin + block).split(b"\n")
-        waiting.extend(lines)
+        *lines, incomplete = (incomplete + block).split(b"\n")
+        undecoded.extend(lines)
         yield list(itertools.islice(decoded, len(lines)))
-    if begin:
-        waiting.append(begin)
+    if incomplete:
+        undecoded.append(incomplete)
         yield list(itertools.islice(decoded, 1))
 
 
 def check_source(context: click.Context, source: str | None, tabs: bool) -> None:
-    """Check the file of texts before Keras and the model are imported and loaded, which takes seconds.
+    """Check the text file before Keras is imported and the model is loaded, which takes seconds.
 
     Args:
         context: of the command.
@@ -60,7 +60,7 @@ def check_source(context: click.Context, source: str | None, tabs: bool) -> None
         tabs: whether tabs separate the texts of a line, so that a TSV file is expected.
 
     Raises:
-        FileNotFoundError: the file does not exist; it may be a text.
+        FileNotFoundError: the file does not exist; the message says how to pass a text instead.
         ValueError: the file is a table; the message has the command that writes its texts to a text file.
     """
     if source in (None, "-"):
@@ -86,7 +86,7 @@ def write_lines(source: str | None, outputs: Callable[[list[str], int], Sequence
 
     Args:
         source: a text file; None or "-" for standard input.
-        outputs: a function from lines, and the number of lines before them, to output lines.
+        outputs: function (lines, number of lines before them) -> output lines.
     """
     from keras_attention.training.progress import ProgressBar  # imports Keras
 
@@ -107,8 +107,8 @@ def text_line(output: Any, name: str, scores: bool) -> str:
     """Return the line of an output and its alternatives: each text (the field `name`), separated by tabs.
 
     Args:
-        output: an output of a prediction method; its text is empty for an empty input.
-        name: the field of the text.
+        output: an output of a prediction method.
+        name: the name of the field with the text.
         scores: put the score and a tab before each text.
     """
     outputs = [output, *getattr(output, "alternatives", ())]
@@ -129,7 +129,7 @@ def json_line(output: Any, attention: bool = False, several: bool = False, **fie
         output: an output of a prediction method; None for `fields` alone.
         attention: write the attention scores too.
         several: write `alternatives` even if there are none, as for an empty line.
-        **fields: values of more names, or other values of the output's fields.
+        **fields: more fields, or new values of the output's fields.
     """
     row = {} if output is None else _fields(output, attention)
     if several:

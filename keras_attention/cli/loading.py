@@ -1,4 +1,4 @@
-"""Load the MODEL argument, and make its search strategy from the options."""
+"""Load the argument MODEL, and make its search strategy from the options."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from keras_attention.cli.terminal import native_log_hidden
 
 
 def load(path: str) -> Any:
-    """Load a model without the messages of native libraries."""
+    """Load a model, and hide the messages of native libraries."""
     with native_log_hidden():
         return ka.load(path)
 
 
 def load_for(method: str, path: str) -> Any:
-    """Load a model and check that its prediction method is this one, such as `translate`.
+    """Load a model, and check that it has a prediction method, such as `translate`.
 
     Raises:
-        ValueError: the model has another task; the message names the right command.
+        ValueError: the model has another task; the message names the correct command.
     """
     model = load(path)
     model_method = method_of(model)
@@ -40,12 +40,12 @@ def method_of(model: Any) -> str | None:
 
 
 def is_export(model: Any) -> bool:
-    """Return whether a model was loaded from an export; the graph of an export has one fixed search strategy."""
+    """Return whether a model was loaded from an export, whose search strategy is fixed."""
     return not isinstance(model, ka.models.Task)
 
 
 def search_for(model: Any, search: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the model's method for the search: `strategy`, or nothing for an export.
+    """Return the search arguments of the model's prediction method: `strategy`; none for an export.
 
     Args:
         model: a task, or an export.

@@ -1,10 +1,11 @@
-"""Options with a group in the help and a list of tasks; some are made from the fields of a dataclass."""
+"""Command-line options with a group in the help and a list of tasks; some are made from the fields of a dataclass."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 import inspect
+import json
 import re
 import typing
 from collections.abc import Callable, Iterable, Sequence
@@ -37,15 +38,15 @@ def task_class(name: str) -> Any:
 
 
 class Option(click.Option):
-    """An option with a group in the help, for all tasks or for some.
+    """A command-line option with a group in the help, for all tasks or for some of them.
 
     Args:
         *declarations: the names of the option.
         group: heading of the group in the help.
         tasks: names of the tasks that have the option, such as `"captioner"`; empty for all tasks.
-        default_of: function of the tasks in the help, which returns the default as a text.
-        help: a description that begins with a small letter.
-        **settings: arguments of `click.Option`.
+        default_of: a function from the tasks that the help is about to the default, as a text.
+        help: a description that begins with a lower-case letter.
+        **kwargs: other arguments of `click.Option`.
     """
 
     def __init__(
@@ -55,13 +56,13 @@ class Option(click.Option):
         tasks: Sequence[str] = (),
         default_of: Callable[[Sequence[str]], str] | None = None,
         help: str,
-        **settings: Any,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(declarations, help=help[0].upper() + help[1:], **settings)
+        super().__init__(declarations, help=help[0].upper() + help[1:], **kwargs)
         self.group, self.tasks, self.default_of = group, tuple(tasks) or tuple(TASK_SPECS), default_of
 
     def get_help_record(self, context: click.Context) -> tuple[str, str] | None:
-        """Return the flags and the help; it names the tasks of the option unless the command line has a task."""
+        """Return the flags and the help, which names the tasks of the option unless the help is that of one task."""
         shown, task = copy.copy(self), context.meta.get(_TASK)
         if task is None:
             shown.help = _help_of_tasks(self.help, self.tasks)
@@ -89,15 +90,15 @@ def _verbosity_options() -> list[Option]:
 class Command(click.Command):
     """A command whose help lists the options by group, in the order of `params`; the group "Options" is last.
 
-    With a task on the command line, these are only the options that the task has. Every command has --quiet and
-    --verbose. Keras is imported when the command runs, and not for its help.
+    If the command line contains a task, the help lists only the options of this task. Every command has --quiet and
+    --verbose. Keras is imported when the command runs, but not for its help.
     """
 
-    def __init__(self, *arguments: Any, params: Sequence[click.Parameter] = (), **settings: Any) -> None:
-        super().__init__(*arguments, params=[*params, *_verbosity_options()], **settings)
+    def __init__(self, *args: Any, params: Sequence[click.Parameter] = (), **kwargs: Any) -> None:
+        super().__init__(*args, params=[*params, *_verbosity_options()], **kwargs)
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
-        """Parse the command line; find its task first, for the help."""
+        """Parse the command line; first store its task in the context, for the help."""
         task = self.make_parser(context).parse_args([*args])[0].get("task")
         context.meta[_TASK] = task if task in TASK_SPECS else None
         return super().parse_args(context, args)
@@ -121,16 +122,17 @@ class Command(click.Command):
 
 
 def from_fields(
-    kind: type, names: Iterable[str], *, search: bool = False, default_length: str = "", **settings: Any
+    kind: type, names: Iterable[str], *, search: bool = False, default_length: str = "", **kwargs: Any
 ) -> list[Option]:
     """Make one option for each named field of a dataclass; its help is the field's description in the docstring.
 
     Args:
         kind: a dataclass whose docstring describes its fields under `Args:`.
         names: the fields.
-        search: an option that is not on the command line is None; the help shows the default of the field.
-        default_length: the default of `max_new_tokens` in the help; each command has another one.
-        **settings: `group` and `tasks` of `Option`.
+        search: the fields are those of a search strategy. The value of an unset option is then None instead of the
+            field's default, which only the help shows.
+        default_length: the default of `max_new_tokens` in the help, which differs between commands.
+        **kwargs: `group` and `tasks` of `Option`.
     """
     hints, descriptions = typing.get_type_hints(kind), field_descriptions(kind)
     defaults = {field.name: field.default for field in dataclasses.fields(kind)}
@@ -157,7 +159,7 @@ def from_fields(
                 default=None if search else default,
                 show_default=not search and default is not None,
                 help=text + default_text,
-                **settings,
+                **kwargs,
             )
         )
     return options
@@ -184,12 +186,12 @@ def _click_type(hint: Any) -> Any:
     return hint
 
 
-def search_options(*names: str, **settings: Any) -> list[Option]:
+def search_options(*names: str, **kwargs: Any) -> list[Option]:
     """Make the options of a search strategy from the fields of `BeamSearch` and `Sampling`."""
     return [
         option
         for name in names
-        for option in from_fields(ka.Sampling if name in SAMPLING else ka.BeamSearch, [name], search=True, **settings)
+        for option in from_fields(ka.Sampling if name in SAMPLING else ka.BeamSearch, [name], search=True, **kwargs)
     ]
 
 
@@ -198,13 +200,27 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def config_overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    """Return the config fields of `--set NAME=VALUE`."""
+    overrides: dict[str, Any] = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
+        try:
+            overrides[name] = json.loads(value)
+        except json.JSONDecodeError:
+            overrides[name] = value
+    return overrides
+
+
 def drop_unset(options: dict[str, Any]) -> dict[str, Any]:
     """Return the options that are on the command line: neither None nor ()."""
     return {name: value for name, value in options.items() if value not in (None, ())}
 
 
-def given_flags(context: click.Context) -> dict[str, click.Parameter]:
-    """Return the options on the command line: flag -> option."""
+def command_line_options(context: click.Context) -> dict[str, click.Parameter]:
+    """Return the options that are on the command line: flag -> option."""
     return {
         parameter.opts[0]: parameter
         for parameter in context.command.params
@@ -219,14 +235,14 @@ def refuse_other_tasks(context: click.Context, task: str) -> None:
     Raises:
         click.UsageError: the message names the first such option and the tasks that have it.
     """
-    for name, option in given_flags(context).items():
+    for name, option in command_line_options(context).items():
         if not _has_option(task, option):
-            tasks = _either(option.tasks)
+            tasks = _join_with_or(option.tasks)
             raise click.UsageError(f"{name} belongs to a {tasks}; a {task} has no such option. Leave it out.")
 
 
 def _has_option(task: str | None, option: click.Option) -> bool:
-    """Return whether a task has an option; None has the options of all tasks."""
+    """Return whether a task has an option; if `task` is None, whether any task has it."""
     return task is None or task in getattr(option, "tasks", TASK_SPECS)
 
 
@@ -234,10 +250,10 @@ def _help_of_tasks(text: str, tasks: Sequence[str]) -> str:
     """Return a help text that names its tasks, or the only task that does not have the option."""
     others = [name for name in TASK_SPECS if name not in tasks]
     if len(others) > 1:
-        return f"{_either(tasks).capitalize()}: {text[0].lower()}{text[1:]}"
+        return f"{_join_with_or(tasks).capitalize()}: {text[0].lower()}{text[1:]}"
     return f"{text.rstrip('.')} (not for {others[0]})." if others else text
 
 
-def _either(names: Sequence[str]) -> str:
+def _join_with_or(names: Sequence[str]) -> str:
     """Return the names as `a, b or c`."""
     return " or ".join([", ".join(names[:-1])] * (len(names) > 1) + [names[-1]])

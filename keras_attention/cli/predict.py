@@ -18,14 +18,15 @@ from keras_attention.cli.lines import check_source, json_line, one_line, read_ch
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
+from keras_attention.task_specs import TASK_SPECS
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
 
 
-def _search(default_length: str) -> list[Option]:
-    """Return the options of a search; `default_length` is the default of --max-new-tokens in the help."""
-    generation = search_options(*GENERATION, group="Generation", default_length=default_length)
+def _beam_and_generation_options(task: str) -> list[Option]:
+    """Return the options of a search of this task."""
+    generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit)
     return [*search_options(*BEAM, group="Beam search"), *generation]
 
 
@@ -34,22 +35,22 @@ _JSON = Option("--json", "as_json", is_flag=True, help="write each output as a J
 _SCORES = Option(
     "--scores",
     is_flag=True,
-    help="write SCORE<tab>TEXT instead of each text; SCORE is the log-probability of the text. Beam "
-    "search divides it by the length penalty.",
+    help="write SCORE<tab>TEXT instead of TEXT; SCORE is the log-probability of the text. Beam search "
+    "divides it by the length penalty.",
 )
-_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON that includes attention scores.")]
+_OUTPUT = [_JSON, Option("--attention", is_flag=True, help="write JSON objects that include the attention scores.")]
 _ARGUMENTS = (
-    "MODEL is a .keras file or the directory of an export. SOURCE is a text file with one text per line; without it, "
-    "or with -, the lines are read from standard input."
+    "MODEL is a .keras file or the directory of an export. SOURCE is a text file with one text per line; by default, "
+    "or if it is -, standard input is read."
 )
 
 
 class _LineCommand(Command):
     """A command with the arguments MODEL and SOURCE; its help describes them after the first line."""
 
-    def __init__(self, *arguments: Any, help: str, **settings: Any) -> None:
+    def __init__(self, *args: Any, help: str, **kwargs: Any) -> None:
         summary, _, details = inspect.cleandoc(help).partition("\n\n")
-        super().__init__(*arguments, help=f"{summary}\n\n{_ARGUMENTS} {details}", **settings)
+        super().__init__(*args, help=f"{summary}\n\n{_ARGUMENTS} {details}", **kwargs)
 
     def invoke(self, context: click.Context) -> Any:
         """Check SOURCE, import Keras, and run the command."""
@@ -57,7 +58,7 @@ class _LineCommand(Command):
         return super().invoke(context)
 
 
-def _plot(name: str, example: str) -> Option:
+def _plot_option(name: str, example: str) -> Option:
     text = f"plot the attention of each output to a file in DIRECTORY, named after the {name}: {example}.attention.png."
     return Option("--plot", metavar="DIRECTORY", help=text)
 
@@ -67,12 +68,12 @@ def _plot(name: str, example: str) -> Option:
     params=[
         _MODEL,
         _SOURCE,
-        *_search("twice the number of source tokens, plus 8"),
-        *search_options("replace_unknown"),
+        *_beam_and_generation_options("translator"),
+        *search_options("replace_unknown", group="Generation"),
         BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("line number", "1"),
+        _plot_option("line number", "1"),
     ],
 )
 def translate(
@@ -87,9 +88,9 @@ def translate(
 ) -> None:
     """Translate each line of SOURCE with MODEL.
 
-    The search is greedy; with --num-beams it is beam search. The search of an export was chosen by
-    `keras-attention export` and cannot be changed. With --num-return-sequences N, an output line is a list of up to N
-    translations, best first, separated by tabs.
+    The default is greedy search; --num-beams sets beam search. An export has a fixed search, set by the options of
+    `keras-attention export`. With --num-return-sequences N, an output line has up to N translations, best first,
+    separated by tabs.
     """
     loaded = load_for("translate", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -113,11 +114,11 @@ def translate(
     params=[
         _MODEL,
         click.Argument(["images"], nargs=-1),
-        *_search("max_length of the model"),
+        *_beam_and_generation_options("captioner"),
         BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
-        _plot("image", "dog.jpg"),
+        _plot_option("image", "dog.jpg"),
     ],
 )
 def caption(
@@ -132,10 +133,10 @@ def caption(
 ) -> None:
     """Caption each of IMAGES with MODEL.
 
-    MODEL is a .keras file or the directory of an export. IMAGES are files. If there are none, or if the only
-    one is -, the names of the files are read from standard input, one per line. The search is greedy; with --num-beams
-    it is beam search. The search of an export was chosen by `keras-attention export` and cannot be changed. For an
-    image that cannot be read, the output line is empty, standard error has a message, and the exit code is 1.
+    MODEL is a .keras file or the directory of an export. IMAGES are image files; by default, or if IMAGES is -, their
+    names are read from standard input, one per line. The default is greedy search; --num-beams sets beam search. An
+    export has a fixed search, set by the options of `keras-attention export`. For an image that cannot be read, the
+    output line is empty, a message is written to standard error, and the exit code is 1.
     """
     loaded = load_for("caption", model)
     options = {"batch_size": batch_size, **search_for(loaded, search)}
@@ -157,17 +158,17 @@ def caption(
 
 
 class _ImageCounts:
-    """The number of images, and of those that cannot be read, each with a message."""
+    """Counts images and unreadable images, and writes a message for each unreadable one."""
 
     def __init__(self) -> None:
         self.images = self.unreadable = 0
 
     def add(self, path: str, is_valid: bool) -> None:
-        """Count an image, and write why it cannot be read; an empty line has no image."""
+        """Count an image and, if it cannot be read, write the reason; an empty line is no image."""
         self.images += bool(path)
         if path and not is_valid:
             self.unreadable += 1
-            click.echo(f"{path} {_problem(path)}", err=True)
+            click.echo(f"{path} {_describe_problem(path)}", err=True)
 
     def check(self) -> None:
         """Raise a `click.ClickException` if an image cannot be read, so that the exit code is 1."""
@@ -184,7 +185,7 @@ def _can_be_opened(path: str) -> bool:
         return False
 
 
-def _problem(path: str) -> str:
+def _describe_problem(path: str) -> str:
     """Return why an image has no caption."""
     if os.path.isdir(path):
         return f"is a directory; expected images, such as {path.rstrip('/')}/*.jpg."
@@ -229,7 +230,7 @@ _SEED = Option(
 )
 
 
-_COMPLETE = [*_SAMPLING, _SEED, *_search("max_length of the model minus the length of the prompt")]
+_COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("lm")]
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, BATCH_SIZE, _SCORES, _JSON])
@@ -238,9 +239,9 @@ def complete(
 ) -> None:
     """Continue each line of SOURCE with MODEL.
 
-    The new tokens are sampled, or searched with --num-beams beams. The search of an export was chosen by
-    `keras-attention export` and cannot be changed. A newline in an output is printed as \\n. With
-    --num-return-sequences N, an output line is a list of up to N texts, best first, separated by tabs.
+    The default is sampling; --num-beams sets beam search. An export has a fixed search, set by the options of
+    `keras-attention export`. A line break in an output is written as \\n. With --num-return-sequences N, an output line
+    has up to N texts, best first, separated by tabs.
     """
     loaded = load_for("complete", model)
     options = search_for(loaded, search)
@@ -258,7 +259,7 @@ def complete(
 
 
 _PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LABEL instead of the label.")
-_PAIRS = Option("--pairs", is_flag=True, help="each line is a pair of texts with a tab between them.")
+_PAIRS = Option("--pairs", is_flag=True, help="read a pair of texts per line, separated by a tab.")
 
 
 @click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
@@ -267,7 +268,7 @@ def classify(
 ) -> None:
     """Classify each line of SOURCE with MODEL.
 
-    An output line is the most probable label; with --json, it has the probabilities of all labels.
+    An output line is the most probable label. With --json, it includes the probabilities of all labels.
     """
     loaded = load_for("classify", model)
     labels, rows = loaded.labels, functools.partial(_split_columns, names=("text", "text pair"), source=source)
@@ -281,21 +282,21 @@ def classify(
     write_lines(source, outputs)
 
 
-def _where(source: str | None, number: int) -> str:
+def _location(source: str | None, number: int) -> str:
     """Return the beginning of a message about a line of SOURCE."""
     return f"{'standard input' if source in (None, '-') else source}, line {number}"
 
 
 def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: str | None) -> list[tuple[str, ...]]:
-    """Return the columns of each line, which have these names; those of an empty line are empty."""
+    """Split each line at tabs into columns with these names; the columns of an empty line are empty."""
     if len(names) == 1:
         return [(line,) for line in lines]
     rows = [tuple(line.split("\t")) if line.strip() else ("",) * len(names) for line in lines]
     for number, row in enumerate(rows, done + 1):
         if len(row) != len(names):
             raise ValueError(
-                f"{_where(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected {' and '.join(names)}. "
-                "Write a tab between them."
+                f"{_location(source, number)}: {len(row)} column{'s' * (len(row) != 1)}; expected "
+                f"{' and '.join(names)}. Write a tab between them."
             )
     return rows
 
@@ -320,7 +321,7 @@ _CANDIDATES = Option(
     "--candidates",
     type=click.IntRange(1, 5),
     metavar="N",
-    help="write the N most probable tokens of each mask instead of the text.",
+    help="write the N most probable tokens for each mask instead of the text.",
 )
 
 
@@ -328,9 +329,9 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
-    A mask in a line is [MASK] for a model with a WordPiece tokenizer, and <mask> for other models. An output line is
-    the input line with the most probable token in place of each mask. With --candidates N, it has a column for each
-    mask: its N most probable tokens, as TOKEN:PROBABILITY. Tabs separate the columns, and spaces the tokens.
+    Write a mask as [MASK] for a model with a WordPiece tokenizer, and as <mask> for other models. An output line is the
+    input line in which the most probable token replaces each mask. With --candidates N, an output line has, for each
+    mask, the N most probable tokens as TOKEN:PROBABILITY, separated by spaces; tabs separate the masks.
     """
     loaded = load_for("fill", model)
 
@@ -339,7 +340,7 @@ def fill(model: str, source: str | None, candidates: int | None, batch_size: int
         for number, (line, result) in enumerate(zip(lines, results, strict=True), done + 1):
             if line.strip() and not result.candidates:
                 click.echo(
-                    f"{_where(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
+                    f"{_location(source, number)}: no mask; expected <mask>, or [MASK] if the tokenizer is WordPiece.",
                     err=True,
                 )
         if as_json:
@@ -359,16 +360,16 @@ def _candidates(result: Any, count: int) -> str:
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print log-probabilities of texts, translations or captions.
 
-    The format of a line of SOURCE and the number in its output line depend on MODEL; log is the natural logarithm:
+    The formats of the lines depend on the task of MODEL; log is the natural logarithm:
 
     \b
-    MODEL       line of SOURCE        output line
+    task        line of SOURCE        output line
     lm          TEXT                  log p(TEXT)
     translator  TEXT<tab>TRANSLATION  log p(TRANSLATION | TEXT)
     captioner   IMAGE<tab>CAPTION     log p(CAPTION | IMAGE)
 
-    Other models do not compute such a probability. IMAGE is the name of a file. If it cannot be read, the output line
-    is empty, standard error has a message, and the exit code is 1.
+    Other tasks have no such probability. IMAGE is the name of an image file. If it cannot be read, the output line is
+    empty, a message is written to standard error, and the exit code is 1.
     """
     loaded = load(model)
     scorer = loaded.score if is_export(loaded) else functools.partial(ka.score, loaded)

@@ -9,7 +9,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.options import Command, task_class
-from keras_attention.cli.terminal import say
+from keras_attention.cli.terminal import write_message
 from keras_attention.cli.train import default_options, read_run
 
 _PHRASES = {
@@ -61,9 +61,9 @@ def quickstart(task: str, out: str | None, epochs: int | None) -> None:
 
 
 def _translate(directory: pathlib.Path, epochs: int | None) -> None:
-    say("1. Train rnn_attention on built-in English-Spanish phrases")
+    write_message("1. Train rnn_attention on built-in English-Spanish phrases")
     model = _train("translator", _PHRASES, epochs, directory)
-    say("\n2. Translate phrases that are not in the training data")
+    write_message("\n2. Translate phrases that are not in the training data")
     references = dict([ka.quickstart.EXAMPLE_PHRASE, *ka.quickstart.phrase_pairs("test")[:4]])
     known = references.keys() & {source for source, _ in ka.quickstart.phrase_pairs("train")}
     if known:
@@ -86,12 +86,12 @@ def _translate(directory: pathlib.Path, epochs: int | None) -> None:
 
 def _caption(directory: pathlib.Path, epochs: int | None) -> None:
     model = _train_captioner(directory, epochs)
-    say("\n2. Caption scenes whose combinations of objects are not in the training data")
+    write_message("\n2. Caption scenes whose combinations of objects are not in the training data")
     scenes = ka.quickstart.captioned_scenes("test", 5)
     images = [_write_image(scene, directory / "scenes") for scene in scenes]
     captions = model.caption(images, ka.BeamSearch(num_beams=3))
     for image, caption, scene in zip(images, captions, scenes, strict=True):
-        correct = caption.text in ka.quickstart.right_captions(scene)
+        correct = caption.text in ka.quickstart.correct_captions(scene)
         click.echo(f"   {image} -> {caption.text}   ({'correct' if correct else f'expected: {scene.captions[0]}'})")
         ka.plot_caption(caption, image, image.with_suffix(".attention.png"))
     encoded = [image.read_bytes() for image in images]
@@ -112,9 +112,9 @@ def _train_captioner(directory: pathlib.Path, epochs: int | None) -> Any:
     changes = ["tie_weights=false", "coordinate_features=true", "grounded_attention=false", "attention_smoothing=1.5"]
     second |= {"init": str(first_run / "model.keras"), "overrides": changes, "freeze": True, "epochs": 6}
     _refuse_another_run("captioner", second, directory)
-    say("1. Train show_attend_and_tell on built-in scenes: first its image encoder")
+    write_message("1. Train show_attend_and_tell on built-in scenes: first its image encoder")
     _train("captioner", first, epochs, first_run)
-    say("\n   then its decoder, on the frozen image encoder")
+    write_message("\n   then its decoder, on the frozen image encoder")
     return _train("captioner", second, epochs, directory)
 
 
@@ -126,25 +126,25 @@ def _write_image(scene: Any, directory: pathlib.Path) -> pathlib.Path:
     return directory / f"{scene.name}.png"
 
 
-def _train(task: str, settings: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
+def _train(task: str, options: dict[str, Any], epochs: int | None, directory: pathlib.Path) -> Any:
     """Start or resume a run, as `keras-attention train` does."""
     from keras_attention.cli.training_run import run_training  # imports Keras
 
-    _refuse_another_run(task, settings, directory)
-    options = {**default_options(task), **settings, "epochs": epochs or settings["epochs"]}
+    _refuse_another_run(task, options, directory)
+    options = {**default_options(task), **options, "epochs": epochs or options["epochs"]}
     return run_training(task_class(task), options, directory)
 
 
-def _refuse_another_run(task: str, settings: dict[str, Any], directory: pathlib.Path) -> None:
+def _refuse_another_run(task: str, options: dict[str, Any], directory: pathlib.Path) -> None:
     if (directory / "run.json").exists():
-        started, options = read_run(directory)
-        if started != task or any(options[name] != settings[name] for name in ("train_files", "overrides")):
+        stored_task, stored_options = read_run(directory)
+        if stored_task != task or any(stored_options[name] != options[name] for name in ("train_files", "overrides")):
             raise click.UsageError(f"{directory} contains another run; choose another --out.")
 
 
 def _serve(model: Any, serving: pathlib.Path, inputs: list, texts: list[str]) -> None:
     """Export the model, run the export in a separate process, and compare the texts."""
-    say("\n3. Export a SavedModel and run it as TensorFlow Serving does")
+    write_message("\n3. Export a SavedModel and run it as TensorFlow Serving does")
     version = 1 + max((int(path.name) for path in serving.glob("[0-9]*")), default=0)
     strategy = ka.BeamSearch(num_beams=4 if model.spec.predict_method == "translate" else 3)
     path = model.export(serving, version, strategy=strategy)

@@ -17,16 +17,15 @@ import click
 
 @dataclasses.dataclass
 class Verbosity:
-    """How much is written: `quiet` leaves out progress and messages, `verbose` adds TensorFlow's log and tracebacks."""
+    """What is written: `quiet` hides progress and messages, `verbose` shows TensorFlow's log and tracebacks."""
 
     quiet: bool = False
     verbose: bool = False
 
 
 VERBOSITY = Verbosity()
-OPTION_FLAGS: dict[
-    str, str
-] = {}  # options of the command that runs: name -> flag, such as "num_beams" -> "--num-beams"
+# Options of the current command: name -> flag, such as "num_beams" -> "--num-beams".
+OPTION_FLAGS: dict[str, str] = {}
 
 
 def with_flags(message: str) -> str:
@@ -34,7 +33,7 @@ def with_flags(message: str) -> str:
     return re.sub(r"`(\w+)`", lambda name: OPTION_FLAGS.get(name[1], name[0]), message)
 
 
-def say(message: str = "") -> None:
+def write_message(message: str = "") -> None:
     """Write a message, unless --quiet is set."""
     if not VERBOSITY.quiet:
         click.echo(message, err=True)
@@ -53,7 +52,7 @@ def show_error(error: Exception) -> None:
 
 
 def _message(error: Exception) -> str:
-    """Return the message for the user; it says how to fix the error."""
+    """Return the message of an error for the user, which says how to fix it."""
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
         return error.format_message() + (f" Help: {context.command_path} --help" if context else "")
@@ -66,7 +65,7 @@ def _message(error: Exception) -> str:
 
 
 class Stopped(click.Abort):
-    """The user pressed Ctrl-C; the message says what was saved and how to go on."""
+    """The user pressed Ctrl-C; the message says what was saved and how to continue."""
 
 
 def import_keras() -> None:

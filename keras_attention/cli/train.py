@@ -1,4 +1,4 @@
-"""train: the options, and the start or resumption of a run."""
+"""train: its options, and the start of a new or resumed run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ import click
 import keras_attention as ka
 from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.cli.examples import reading_options
-from keras_attention.cli.options import Command, Option, from_fields, given_flags, refuse_other_tasks, task_class
+from keras_attention.cli.options import (
+    Command,
+    Option,
+    command_line_options,
+    from_fields,
+    refuse_other_tasks,
+    task_class,
+)
 from keras_attention.cli.terminal import Stopped
 from keras_attention.storage import local_path
 from keras_attention.task_specs import TASK_SPECS
@@ -39,8 +46,8 @@ def _default_tokenizers(tasks: Sequence[str]) -> str:
     return ", ".join([*named, f"sentencepiece{' (other presets)' * bool(named)}"])
 
 
-def _plan(group: str, *names: str, **settings: Any) -> list[Option]:
-    return from_fields(ka.training.TrainingPlan, names, group=group, **settings)
+def _plan_options(group: str, *names: str, **kwargs: Any) -> list[Option]:
+    return from_fields(ka.training.TrainingPlan, names, group=group, **kwargs)
 
 
 _data, _tokenizer, _image, _model = map(_grouped, ("Data", "Tokenizers", "Images", "Model"))
@@ -52,21 +59,21 @@ _DATA = [
         "train_files",
         metavar="FILE",
         multiple=True,
-        help="training file: TSV, CSV, JSONL, CoNLL, text, or JSON with captions as in COCO or Karpathy's splits, also "
-        "compressed (.gz, .bz2, .xz); - for standard input; tfds:NAME[:SPLIT] for a data set of TensorFlow Datasets. "
-        "For a translator, repeat the option for more tables (one that is named twice counts twice), or for two text "
-        "files that are aligned line by line: first the sources, then the targets.",
+        help="training file: text, TSV, CSV, JSONL, CoNLL, or captions in the JSON of COCO or Karpathy; may be "
+        "compressed (.gz, .bz2, .xz); - for standard input, tfds:NAME[:SPLIT] for a data set of TensorFlow Datasets. "
+        "Repeat the option for more tables of a translator (a table that is named twice counts twice), or for two "
+        "parallel text files: first the source file, then the target file.",
     ),
     _data(
         "--valid",
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the same formats; the run keeps the epoch with the best metric on its "
-        "examples; --valid none for no validation.  [default: a tenth of the training examples]",
+        help="validation file, in the formats of --train, or none for no validation; the best model is that of the "
+        "epoch with the best validation metric.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
-    *_plan("Data", "max_tokens"),
+    *_plan_options("Data", "max_tokens"),
     _tokenizer(
         "--tokenizer",
         type=click.Choice(TOKENIZER_KINDS),
@@ -89,34 +96,34 @@ _DATA = [
         "--valid-images",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory that contains the validation images.  [default: --images]",
+        help="directory that contains the validation images.  [default: that of --images]",
     ),
     _image(
         "--captions-per-image",
         type=click.IntRange(1),
         tasks=_CAPTIONER,
-        help="number of captions of the same image in a batch; the image is encoded once for all of them.  [default: "
-        "1 with a region cache; without one, the number of captions that most images have]",
+        help="number of captions per image in a batch; a batch encodes each image once.  [default: 1 with a region "
+        "cache; otherwise the most frequent number of captions per image]",
     ),
     _image(
         "--augment",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="crop the training images at random, and change their contrast and brightness; there is no region cache "
-        "then.",
+        help="augment the training images with random crops, contrast and brightness; turns the region cache off.",
     ),
     _image(
         "--flip",
         is_flag=True,
         tasks=_CAPTIONER,
-        help="mirror training images at random; not for captions with the words left or right.",
+        help="flip each training image horizontally with probability 1/2. Do not use it if captions mention left or "
+        "right.",
     ),
     _image(
         "--region-cache",
         metavar="DIRECTORY",
         tasks=_CAPTIONER,
-        help="directory for the outputs of a frozen image encoder, which encodes each image only once.  "
-        "[default: OUT/region_cache]",
+        help="directory of the region cache, the stored outputs of a frozen image encoder, which encodes each image "
+        "only once.  [default: OUT/region_cache]",
     ),
 ]
 _MODEL = [
@@ -128,27 +135,26 @@ _MODEL = [
         "overrides",
         multiple=True,
         metavar="NAME=VALUE",
-        help="value of a field of the config, instead of the preset's, such as units=512; repeatable.",
+        help="override a config field of the preset, such as units=512; repeatable.",
     ),
     _model(
         "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
-        help="network that encodes the images: small_cnn or the name of a keras.applications network.  [default: "
-        "mobilenet_v2]",
+        help="name of the image encoder, small_cnn or a keras.applications network.  [default: mobilenet_v2]",
     ),
     _model(
         "--image-encoder-weights",
         metavar="WEIGHTS",
         tasks=_CAPTIONER,
-        help="initial weights of the image encoder: imagenet, none (random), or a .keras, .npz or .h5 file.  [default: "
-        "imagenet, which Keras downloads; none for small_cnn]",
+        help="initial weights of the image encoder: imagenet (Keras downloads them), none (random), or a .keras, .npz "
+        "or .h5 file.  [default: imagenet; none for small_cnn]",
     ),
     _finetuning(
         "--init",
         metavar="MODEL",
-        help="start from this model, a .keras file or Hugging Face directory. It must have the same task; a "
-        "classifier or tagger may also start from an mlm or plm.",
+        help="initialize the weights from MODEL, a .keras file or Hugging Face directory of the same task. A "
+        "classifier or tagger can also be initialized from an mlm or plm.",
     ),
     _finetuning(
         "--pretrain",
@@ -156,20 +162,22 @@ _MODEL = [
         metavar="FILE",
         multiple=True,
         tasks=["tagger"],
-        help="file of texts without tags, one per line, with spaces between words; repeatable. It sets the initial "
-        "embeddings, which are similar for words with the same neighbours; the training uses only --train.",
+        help="unlabelled text file, one text per line, words separated by spaces; repeatable. The initial word "
+        "embeddings are computed from it: words with the same neighbours get similar embeddings.",
     ),
     _finetuning("--lora", type=click.IntRange(1), metavar="RANK", help="fine-tune with LoRA of this rank."),
     _finetuning(
         "--freeze",
         is_flag=True,
         tasks=_ENCODERS,
-        help="do not train the text or image encoder, only the layers after it.",
+        help="freeze the text or image encoder, and train only the layers after it.",
     ),
 ]
 _OPTIMIZATION = [
-    *_plan("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
-    *_plan("Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"),
+    *_plan_options("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
+    *_plan_options(
+        "Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"
+    ),
     _optimization(
         "--class-weights",
         type=click.Choice(["balanced"]),
@@ -179,7 +187,7 @@ _OPTIMIZATION = [
     _optimization(
         "--rematerialize",
         is_flag=True,
-        help="recompute activations in the backward pass, which needs less memory and more time.",
+        help="recompute activations in the backward pass: less memory, more time.",
     ),
     _optimization(
         "--mixed-precision", type=_POLICIES, help="train with this dtype policy of Keras instead of float32."
@@ -194,9 +202,9 @@ _OPTIMIZATION = [
 _RUN = [
     _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
     _run("--resume", is_flag=True, help="resume the run in --out with its original options."),
-    *_plan("Run", "monitor", "mode"),
-    *_plan("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
-    *_plan("Run", "patience", "average_checkpoints"),
+    *_plan_options("Run", "monitor", "mode"),
+    *_plan_options("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
+    *_plan_options("Run", "patience", "average_checkpoints"),
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
@@ -219,15 +227,15 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     mlm         masked language model, such as BERT: fills masked words
     plm         permutation language model, XLNet: continues texts
 
-    With TASK, as in `keras-attention train tagger --help`, this help lists only the options of the task. A default
-    that depends on the data is computed from the size of the training data and printed. Example:
+    `keras-attention train tagger --help` lists only the options of a tagger. Defaults that depend on the data are
+    computed from the size of the training data and printed before training. Example:
 
     keras-attention train translator --train train.tsv --valid valid.tsv --out run
     """
     refuse_other_tasks(context, task)
     out, resume = local_path(options.pop("out")), options.pop("resume")
     if resume:
-        options |= _resumed(context, task, out)
+        options |= _read_resumed_options(context, task, out)
     elif out.exists() and any(out.iterdir()):
         raise click.UsageError(
             f"{out} exists and is not empty. Add --resume to resume its run, or choose another --out."
@@ -239,10 +247,10 @@ def train(context: click.Context, task: str, **options: Any) -> None:
     try:
         run_training(task_class(task), options, out)
     except KeyboardInterrupt:
-        raise Stopped(_saved(task, out)) from None
+        raise Stopped(_describe_saved(task, out)) from None
 
 
-def _saved(task: str, out: pathlib.Path) -> str:
+def _describe_saved(task: str, out: pathlib.Path) -> str:
     """Return what a stopped run has saved, and how to resume it."""
     if not (out / "checkpoint.npz").exists():
         return "Nothing was saved."
@@ -252,21 +260,23 @@ def _saved(task: str, out: pathlib.Path) -> str:
     )
 
 
-def _resumed(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
+def _read_resumed_options(context: click.Context, task: str, out: pathlib.Path) -> dict[str, Any]:
     """Return the options of the run in a directory; they cannot change."""
     if not (out / "run.json").exists():
         raise click.UsageError(
             f"{out} contains no run to resume, because it has no run.json. Choose the --out of a run, or start a new "
             "run without --resume."
         )
-    if changed := [name for name in given_flags(context) if name not in ("--out", "--resume")]:
+    if changed := [name for name in command_line_options(context) if name not in ("--out", "--resume")]:
         raise click.UsageError(
             f"{', '.join(changed)} cannot change: --resume uses the options that the run started with. To train its "
             f"model further, start another run from it: --init {shlex.quote(str(out / 'model.keras'))} --out DIRECTORY"
         )
-    started, options = read_run(out)
-    if started != task:
-        raise click.UsageError(f"{out} contains the run of a {started}; resume it with: train {started} --resume.")
+    stored_task, options = read_run(out)
+    if stored_task != task:
+        raise click.UsageError(
+            f"{out} contains the run of a {stored_task}; resume it with: train {stored_task} --resume."
+        )
     return options
 
 

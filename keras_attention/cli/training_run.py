@@ -15,16 +15,17 @@ import keras
 
 import keras_attention as ka
 from keras_attention.cli.examples import hold_out, list_labels, read_examples
+from keras_attention.cli.options import config_overrides
 from keras_attention.cli.tensorboard import tensorboard_callbacks
-from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, say
+from keras_attention.cli.terminal import VERBOSITY, native_log_hidden, write_message
 from keras_attention.data.lines import counted
 from keras_attention.data_size import DataSize
 from keras_attention.defaults import (
     REASONS,
     TRAINING_FIELDS,
     default_tokenizer_kind,
-    learns_from_pairs,
     network_defaults,
+    trains_on_pairs,
 )
 from keras_attention.presets import check_fields, find_preset
 from keras_attention.storage import local_path, write_text
@@ -52,15 +53,15 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             with native_log_hidden():
                 init = _load_init(options["init"], task)
         options = {**options, **_labels_of(init, task)}
-        examples, valid = _read(task, options)
+        examples, validation = _read_data(task, options)
         warnings.simplefilter("ignore", ka.data.DataWarning)  # `ka.train` checks the examples again
         with native_log_hidden():
-            size = DataSize.measure(task, examples)
-            model = _model(task, options, examples, size, valid or [], out, init)
-        say(f"{type(model).__name__} with {model.count_params():,} parameters")
+            data_size = DataSize.measure(task, examples)
+            model = _make_model(task, options, examples, data_size, validation or [], out, init)
+        write_message(f"{type(model).__name__} with {model.count_params():,} parameters")
         has_new_head = starts_from_init and bool(model.labels) and not isinstance(init, task)
-        plan = _plan(model, examples, size, options, out, has_new_head)
-        callbacks = tensorboard_callbacks(model, valid or examples, out) if options["tensorboard"] else ()
+        plan = _make_plan(model, examples, data_size, options, out, has_new_head)
+        callbacks = tensorboard_callbacks(model, validation or examples, out) if options["tensorboard"] else ()
         images = _image_options(options, model, out)
         if options["self_critical"]:
             examples = ka.training.SelfCriticalBatches(examples, model, plan.max_tokens, seed=plan.seed, **images)
@@ -69,19 +70,19 @@ def run_training(task: type, options: dict[str, Any], out: pathlib.Path) -> Any:
             examples,
             out,
             plan,
-            validation=valid,
+            validation=validation,
             class_weight=options["class_weights"],
             batch_options=images,
             callbacks=callbacks,
             verbose=not VERBOSITY.quiet,
         )
     plot_history(history, out / "curves.png")
-    say(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.")
+    write_message(f"The best model is {out / 'model.keras'}, the curves are {out / 'curves.png'}.")
     return model
 
 
 def check_options(task: type, options: dict[str, Any]) -> None:
-    """Check the options before any file is read: that they fit together, and that the preset exists.
+    """Check that the options do not contradict each other and that the preset exists, before any file is read.
 
     Raises:
         click.UsageError: options contradict each other; the message contains the fix.
@@ -90,7 +91,7 @@ def check_options(task: type, options: dict[str, Any]) -> None:
     validated = list(options["valid_files"]) != _NONE
     _refuse([*_model_rules(options), *_validation_rules(options, validated), *_image_rules(options)])
     config = find_preset(options["preset"] or task.spec.default_preset, task.__name__)
-    overrides = _overrides(options["overrides"])
+    overrides = config_overrides(options["overrides"])
     if not options["init"]:
         check_fields(config, task.spec.class_name, overrides, task.spec.tokenizer_names)
 
@@ -141,7 +142,7 @@ def _validation_rules(options: dict[str, Any], validated: bool) -> list[tuple[An
 
 def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
     small = options["image_encoder"] == "small_cnn"
-    frozen = options["freeze"] or _overrides(options["overrides"]).get("fine_tune_from") != "all"
+    frozen = options["freeze"] or config_overrides(options["overrides"]).get("fine_tune_from") != "all"
     return [
         (
             options["self_critical"] and not options["init"],
@@ -176,7 +177,7 @@ def _image_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
 
 
 def _file_rules(options: dict[str, Any]) -> list[tuple[Any, str]]:
-    """Return the rules of the files that a new run reads, and a resumed one does not."""
+    """Return the rules for files that a new run reads, but a resumed run does not."""
     files = [("--init: there is no model", options["init"])] if options["init"] else []
     files += [("--pretrain: there is no file", path) for path in options["unlabelled_texts"]]
     return [(not local_path(path).exists(), f"{problem} {path}.") for problem, path in files]
@@ -188,38 +189,40 @@ def _plan_overrides(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _plan(
-    model: Any, examples: list, size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
+def _make_plan(
+    model: Any, examples: list, data_size: DataSize, options: dict[str, Any], out: pathlib.Path, has_new_head: bool
 ) -> Any:
-    """Return the plan of the options; what is not set follows from the data, is listed, and is kept in run.json.
+    """Return the plan of the options; unset values are computed from the data, printed, and stored in run.json.
 
-    A new head is fitted first. If the encoder learns from pairs, `run.json` keeps the values that are set, with which
-    an interrupted run fits both again; a run that is resumed later freezes the encoder.
+    A new head is fitted first. If the encoder is trained on pairs, run.json also stores the values that are set: a run
+    that is interrupted in this stage repeats it, and a run that is resumed later freezes the encoder.
     """
     overrides = _plan_overrides(options)
     if options["self_critical"]:
         return ka.training.TrainingPlan(**{**overrides, "label_smoothing": 0.0})
     if has_new_head:
         overrides = options.get("set_before_pairs", overrides)
-        if learns_from_pairs(model, examples):
+        if trains_on_pairs(model, examples):
             options = {**options, "set_before_pairs": overrides}
         with native_log_hidden():
-            plan = ka.training.fit_new_head(model, examples, verbose=not VERBOSITY.quiet, data_size=size, **overrides)
+            plan = ka.training.fit_new_head(
+                model, examples, verbose=not VERBOSITY.quiet, data_size=data_size, **overrides
+            )
     else:
-        plan = ka.training.TrainingPlan.for_data(model, examples, size, **overrides)
+        plan = ka.training.TrainingPlan.for_data(model, examples, data_size, **overrides)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
-        network = {} if model.is_pretrained else _derived_fields(type(model), size, options)
-        _list_defaults(model, size, network | derived)
+        network = {} if model.is_pretrained else _derived_fields(type(model), data_size, options)
+        _list_defaults(model, data_size, network | derived)
         options = {**options, "derived_network": network}  # for the reader of run.json
     write_run(out, type(model).spec.command_name, options | derived)
     return plan
 
 
-def _list_defaults(model: Any, size: DataSize, values: dict[str, Any]) -> None:
-    """Write a table of the values that follow from the data, with reasons."""
-    examples, words = counted(size.examples, "example"), counted(size.words, "word")
-    say(f"Defaults for {examples} with {words}, {size.distinct_words:,} of them distinct:")
+def _list_defaults(model: Any, data_size: DataSize, values: dict[str, Any]) -> None:
+    """Print the values that are computed from the data, with reasons."""
+    examples, words = counted(data_size.examples, "example"), counted(data_size.words, "word")
+    write_message(f"Defaults for {examples} with {words}, {data_size.distinct_words:,} of them distinct:")
     for name, value in values.items():
         if name == "vocabulary_size":
             _list_default(name, *_vocabulary_size(model, limit=value))
@@ -228,24 +231,24 @@ def _list_defaults(model: Any, size: DataSize, values: dict[str, Any]) -> None:
 
 
 def _list_default(name: str, value: Any, reason: str) -> None:
-    say(f"  {name.replace('_', ' '):20} {value!s:8} {reason}")
+    write_message(f"  {name.replace('_', ' '):20} {value!s:8} {reason}")
 
 
 def _vocabulary_size(model: Any, limit: int) -> tuple[int, str]:
-    """Return the vocabulary size of a new model, and the reason; it is smaller than the limit for few texts."""
+    """Return the vocabulary size of a new model, and the reason; few texts have fewer tokens than the limit."""
     size = (getattr(model, "target_tokenizer", None) or model.tokenizer).vocabulary_size()
-    return size, REASONS["vocabulary_size"] if size >= limit else f"the texts have no more; the rule allows {limit:,}"
+    return size, REASONS["vocabulary_size"] if size >= limit else f"all tokens of the texts; the limit is {limit:,}"
 
 
-def _derived_fields(task: type, size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the config fields of a new model that follow from the data, and the limit of its vocabulary."""
+def _derived_fields(task: type, data_size: DataSize, options: dict[str, Any]) -> dict[str, Any]:
+    """Return the config fields of a new model that are computed from the data, and the limit of its vocabulary size."""
     preset = options["preset"]
     config = find_preset(preset or task.spec.default_preset, task.spec.class_name)
     kind, overrides = (
         options["tokenizer"] or default_tokenizer_kind(task, preset),
-        _overrides(options["overrides"]),
+        config_overrides(options["overrides"]),
     )
-    fields = network_defaults(task, size, config, kind, only_dropout=preset is not None, overrides=overrides)
+    fields = network_defaults(task, data_size, config, kind, only_dropout=preset is not None, overrides=overrides)
     if options["vocabulary_size"] or kind in ("words", "characters"):
         del fields["vocabulary_size"]
     return fields
@@ -258,14 +261,14 @@ def write_run(out: pathlib.Path, task: str, options: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator[None]:
-    """Write the task and the options to run.json; remove it if the run fails before training, to allow a new start."""
-    started = (out / "run.json").exists()
+    """Write the task and the options to run.json; remove it if a new run fails before training."""
+    is_resumed = (out / "run.json").exists()
     out.mkdir(parents=True, exist_ok=True)
     write_run(out, task, options)
     try:
         yield
     except BaseException:
-        if not started and not (out / "model.keras").exists():
+        if not is_resumed and not (out / "model.keras").exists():
             (out / "run.json").unlink()
             with contextlib.suppress(OSError):  # it may contain the region cache
                 out.rmdir()
@@ -273,28 +276,30 @@ def _run_file(task: str, options: dict[str, Any], out: pathlib.Path) -> Iterator
 
 
 def _labels_of(init: Any, task: type) -> dict[str, list[str]]:
-    """Return the labels of --init as an option in run.json, for a resumed run, which does not read --init."""
+    """Return the labels of --init as an option for run.json, because a resumed run does not read --init."""
     has_labels = isinstance(init, task) and hasattr(init.config, "labels")
     return {"init_labels": list(init.config.labels)} if has_labels else {}
 
 
-def _read(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
+def _read_data(task: type, options: dict[str, Any]) -> tuple[list, list | None]:
     """Return training and validation examples; the labels are those of --init or of the training examples."""
     reading = {name: options[name] for name in ("images", "columns", "tag_column")}
     labels = options.get("init_labels")
-    examples, valid = read_examples(task, options["train_files"], labels or None, **reading), None
+    examples, validation = read_examples(task, options["train_files"], labels or None, **reading), None
     if list(options["valid_files"]) not in ([], _NONE):
         reading["images"] = options["valid_images"] or options["images"]
-        # A label of a text that no training example has is a mistake, but a rare tag may be missing in few sentences.
+        # An unknown label of a text is a mistake, but a rare tag may be missing in few training sentences.
         expected = labels or (task.data.labels(examples) if task.data.has_pairs else None) or None
-        valid = read_examples(task, options["valid_files"], expected, **reading)
+        validation = read_examples(task, options["valid_files"], expected, **reading)
     list_labels(task, examples)
-    task.data.check_training(examples, valid, labels or ())
+    task.data.check_training(examples, validation, labels or ())
     if not options["valid_files"]:
-        examples, valid = hold_out(task, examples, options["seed"])
-        _refuse(_validation_rules(options, bool(valid)))
-    say(f"{counted(len(examples), 'training example')}, {counted(len(valid or []), 'validation example')}")
-    return examples, valid
+        examples, validation = hold_out(task, examples, options["seed"])
+        _refuse(_validation_rules(options, bool(validation)))
+    write_message(
+        f"{counted(len(examples), 'training example')}, {counted(len(validation or []), 'validation example')}"
+    )
+    return examples, validation
 
 
 def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> dict[str, Any]:
@@ -305,16 +310,22 @@ def _image_options(options: dict[str, Any], model: Any, out: pathlib.Path) -> di
     return {"region_cache": local_path(options["region_cache"] or out / "region_cache"), **image_options}
 
 
-def _model(
-    task: type, options: dict[str, Any], examples: list, size: DataSize, valid: list, out: pathlib.Path, init: Any
+def _make_model(
+    task: type,
+    options: dict[str, Any],
+    examples: list,
+    data_size: DataSize,
+    validation: list,
+    out: pathlib.Path,
+    init: Any,
 ) -> Any:
     """Return the model of the run in `out`, a model that starts from that of --init, or a new model."""
     if (out / "model.keras").exists():
         model = ka.load(out / "model.keras")
     elif options["init"]:
-        model = _initialized(task, options, examples, init)
+        model = _make_model_from_init(task, options, examples, init)
     else:
-        model = _new(task, options, examples, size, valid)
+        model = _make_new_model(task, options, examples, data_size, validation)
     if options["lora"]:
         ka.training.enable_lora(model, options["lora"])
     elif options["freeze"] or ("set_before_pairs" in options and (out / "model.keras").exists()):
@@ -324,9 +335,9 @@ def _model(
     return model
 
 
-def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, valid: list) -> Any:
-    overrides = _overrides(options["overrides"])
-    if labels := task.data.labels([*examples, *valid]):
+def _make_new_model(task: type, options: dict[str, Any], examples: list, data_size: DataSize, validation: list) -> Any:
+    overrides = config_overrides(options["overrides"])
+    if labels := task.data.labels([*examples, *validation]):
         overrides.setdefault("labels", labels)
     if options["image_encoder"]:
         overrides["image_encoder"] = options["image_encoder"]
@@ -341,26 +352,28 @@ def _new(task: type, options: dict[str, Any], examples: list, size: DataSize, va
         vocabulary_size=options["vocabulary_size"],
         lowercase=options["lowercase"],
         normalization=options["normalization"] or "identity",
-        data_size=size,
+        data_size=data_size,
         unlabelled_texts=_read_unlabelled(task, options["unlabelled_texts"], examples),
         **overrides,
     )
 
 
 def _read_unlabelled(task: type, paths: Sequence[str], examples: list) -> list[str]:
-    """Return the texts of --pretrain, and say how many words of the examples they have."""
+    """Return the texts of --pretrain, and print the fraction of the words of the examples that they contain."""
     texts = [text for path in paths for text in ka.data.read_texts(path)]
     if texts:
         known = {word for text in texts for word in text.lower().split()}
         words = [word for text in task.data.texts(examples) for word in text.lower().split()]
-        share = sum(word in known for word in words) / max(len(words), 1)
-        say(f"--pretrain: {counted(len(texts), 'text')}, which have {share:.0%} of the words of the training examples")
+        fraction = sum(word in known for word in words) / max(len(words), 1)
+        write_message(
+            f"--pretrain: {counted(len(texts), 'text')}, with {fraction:.0%} of the words of the training examples"
+        )
     return texts
 
 
-def _initialized(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
+def _make_model_from_init(task: type, options: dict[str, Any], examples: list, model: Any) -> Any:
     """Return the model of --init, with the config fields of --set, or a new model on its encoder."""
-    overrides, labels = _overrides(options["overrides"]), task.data.labels(examples)
+    overrides, labels = config_overrides(options["overrides"]), task.data.labels(examples)
     if isinstance(model, task):
         return type(model).from_model(model, **overrides) if overrides else model
     overrides |= {"labels": labels} if labels else {}
@@ -377,22 +390,8 @@ def _initialized(task: type, options: dict[str, Any], examples: list, model: Any
 
 
 def _load_init(path: str, task: type) -> Any:
-    """Load --init; None for a Hugging Face directory to which the task adds a new head later."""
+    """Load --init; return None for a Hugging Face directory that gets a new head, because the head needs the labels."""
     if not (local_path(path) / "config.json").is_file():
         return ka.load(path)
     stored, has_labels = ka.weights.stored_task(path), task.spec.predict_method in ("classify", "tag")
     return None if stored != task.spec.class_name and (has_labels or not stored) else ka.load(path)
-
-
-def _overrides(items: list[str] | tuple[str, ...]) -> dict[str, Any]:
-    """Return the config fields of `--set NAME=VALUE`."""
-    overrides: dict[str, Any] = {}
-    for item in items:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise click.UsageError(f"--set {item}: expected NAME=VALUE, such as units=512.")
-        try:
-            overrides[name] = json.loads(value)
-        except json.JSONDecodeError:
-            overrides[name] = value
-    return overrides

@@ -1,4 +1,4 @@
-"""Texts, images and files to batches: read, tokenize, sort by length, pad."""
+"""From files to batches: read texts and images, tokenize, sort by length, pad."""
 
 from keras_attention.data.batches import LengthBatches
 from keras_attention.data.caption_batches import caption_batches

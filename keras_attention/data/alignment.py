@@ -1,4 +1,4 @@
-"""Which source token a target token translates, estimated from pairs of texts."""
+"""Word alignment: which source token a target token translates, estimated from pairs of texts."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def align_tokens(
     from a uniform t. The result is p(x | y) = count(x, y) / sum_x' count(x', y).
 
     Args:
-        sources: rows of token ids, without special tokens.
-        targets: rows of token ids, the translations.
+        sources: sequences of token ids, without special tokens.
+        targets: sequences of token ids, the translations.
 
     Returns:
         x (n,), y (n,) and p(x | y) (n,) for all n combinations of tokens that occur in a pair.
@@ -35,7 +35,7 @@ def align_tokens(
 
     Reference: Brown et al., 1993, https://aclanthology.org/J93-2003, section 4.1.
     """
-    size = max((max(row, default=0) for row in targets), default=0) + 1
+    size = max((max(target, default=0) for target in targets), default=0) + 1
     pairs = [(np.asarray(s), np.asarray(t)) for s, t in zip(sources, targets, strict=True) if len(s) and len(t)]
     if not pairs:
         return np.zeros(0, int), np.zeros(0, int), np.zeros(0)

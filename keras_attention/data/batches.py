@@ -18,17 +18,17 @@ class LengthBatches(keras.utils.PyDataset):
     """Batches of examples of similar length, as a `PyDataset` for `fit` on TensorFlow and JAX.
 
     Examples are sorted by length, with equal lengths in random order, and split into batches of at most `max_tokens`.
-    The longest batch comes first: if it does not fit into memory, training fails at once and not later. The other
-    batches are in random order. The order depends only on the seed and the epoch, so an interrupted run continues with
+    The batch with the longest examples comes first: if it does not fit into memory, training fails immediately. The
+    other batches are in random order. The order depends only on the seed and the epoch, so a resumed run continues with
     the same batches.
 
     Args:
         lengths: (B,) or (B, 2), the length of each example in tokens. If an example has two lengths, such as source and
             target, the longer one counts.
-        collate: (indices of the examples, extra columns of padding) -> batch, a tuple (inputs, labels, weights).
-        max_tokens: maximum number of tokens in a batch, padding included. A longer example has its own batch.
-        shuffle: form and order the batches differently in each epoch. If False, the batches are always the same, the
-            shortest first.
+        collate: function (indices of the examples, number of extra columns of padding) -> (inputs, labels, weights).
+        max_tokens: maximum number of tokens in a batch, including padding. A longer example has its own batch.
+        shuffle: make other batches in each epoch, in random order. If False, the batches are the same in each epoch, in
+            the order of length.
         seed: the seed of the random order.
 
     Raises:
@@ -99,12 +99,12 @@ class LengthBatches(keras.utils.PyDataset):
         return pad_rows(batch, devices) if devices > 1 else batch
 
     def _extra_padding(self) -> int:
-        """Return the number of extra columns that makes each length of the second batch differ from the first."""
+        """Return a number of extra columns with which each length of the second batch differs from the first."""
         first, second = (self.lengths[self.batches[i]].max(0) for i in (0, 1))
         return next(extra for extra in itertools.count() if (second + extra != first).all())
 
     def set_example_indices(self, examples: Sequence[int] | None, count: int) -> None:
-        """Set the index of the example of each row, by default that of the row; None for rows of several examples."""
+        """Set the index of each row's example; None if a row has several examples. The default is the row's index."""
         self.example_indices, self.num_examples = None if examples is None else np.asarray(examples, int), count
 
     def digest(self) -> str:
@@ -176,7 +176,7 @@ def digest(examples: Any) -> str | None:
 
 
 def pad_rows(batch: tuple, multiple: int) -> tuple:
-    """Add rows of padding with the weight 0, so that the number of rows is a multiple, such as the number of devices.
+    """Add rows of padding with weight 0, so that the number of rows is a multiple, such as of the number of devices.
 
     Example:
         >>> inputs, labels, weights = pad_rows(({"token_ids": np.ones((3, 5))}, np.ones(3), np.ones(3)), 2)
@@ -193,7 +193,7 @@ def pad_rows(batch: tuple, multiple: int) -> tuple:
 
 
 def _num_devices() -> int:
-    """Return the number of devices that `keras.distribution` divides the rows of a batch among."""
+    """Return the number of devices over which `keras.distribution` splits a batch."""
     distribution = keras.distribution.distribution()
     if distribution is None or distribution.batch_dim_name is None:
         return 1
@@ -217,7 +217,7 @@ def round_up(values: np.ndarray, step: int) -> np.ndarray:
 
 
 def text_model_inputs(config: Any, token_ids, mask, pair_mask=None) -> dict[str, Any]:
-    """Return the inputs of a network over a text or pair: token ids, padding mask and, if it has segments, segment ids.
+    """Return the inputs of a network for texts or pairs: token ids, padding mask and, if it has segments, segment ids.
 
     The tokens of the second text of a pair are in segment 1, XLNet's last token, `<cls>`, is in segment 2, and all
     others are in segment 0.

@@ -20,8 +20,8 @@ from keras_attention.data.lines import DataError, counted, shortened
 from keras_attention.data.region_cache import RegionCache, cached_regions
 from keras_attention.data.text_reader import TextReader
 
-MAX_UNREADABLE = 0.1  # the largest fraction of unreadable images; with more, the directory is probably wrong
-DECODED_BYTES = 2**30  # size limit of the decoded images that stay in memory
+MAX_UNREADABLE = 0.1  # maximum fraction of unreadable images; with more, the directory is probably wrong
+DECODED_BYTES = 2**30  # maximum size of the decoded images in memory
 _LENGTH_STEP = 8  # captions are padded to multiples of this
 
 
@@ -38,22 +38,22 @@ def caption_batches(
 ) -> LengthBatches:
     """Make batches for `Captioner.fit`; each caption is an example.
 
-    A batch has n captions of each of its images, and encodes each image once for all of them. If an image has fewer
-    captions, the missing rows are padding. The smaller n is, the more images are in a batch; this helps an untrained
-    image encoder. Captions are padded to a multiple of 8, so that a batch has captions of several lengths: captions of
-    equal length often have the same sentence structure, and a batch should have several structures.
+    A batch has n captions per image, and encodes each image once. If an image has fewer captions, the missing rows are
+    padding. With a smaller n, a batch has more images, which is better for an untrained image encoder. Captions are
+    padded to a multiple of 8, so that a batch contains several lengths, because captions of equal length often have the
+    same sentence structure.
 
     Args:
         examples: from `read_captions`.
         captioner: a `Captioner`; its `target_reader`, `image_encoder`, `encode_images` and `config` are used.
-        max_tokens: maximum number of caption tokens in a batch, padding included.
+        max_tokens: maximum number of caption tokens in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
-        region_cache: a directory, or None. Each image (with `flip` also its mirror image) is encoded once and
-            stored, and batches have `regions` instead of `images`. Only for a frozen image encoder.
-        augment: augment the images, differently in each epoch; not with a region cache.
-        flip: mirror each image with probability 1/2. Do not use it if captions mention left or right.
-        captions_per_image: n. None for the most frequent number of captions per image, or 1 with a region cache.
+        region_cache: a directory, or None. The regions of each image (with `flip`, also of the flipped image) are
+            computed once and stored, and batches have `regions` instead of `images`. Only for a frozen image encoder.
+        augment: augment the images differently in each epoch; not with a region cache.
+        flip: flip each image horizontally with probability 1/2. Do not use it if captions mention left or right.
+        captions_per_image: n; None for the most frequent number of captions per image, or 1 with a region cache.
 
     Returns:
         For B images, batches of ({`images` (B, size, size, 3) or `regions` (B, R, C), `target_ids` (B n, T)}, labels
@@ -143,7 +143,7 @@ def image_regions(
         examples: B images, from `read_captions`.
         captioner: a `Captioner` whose image encoder is frozen.
         region_cache: a directory; see `caption_batches`.
-        flipped: encode the mirror images.
+        flipped: encode the horizontally flipped images.
 
     Returns:
         `RegionCache` of B images.
@@ -169,7 +169,7 @@ def image_source(
     augment: bool = False,
     flip: bool = False,
 ) -> _CachedRegions | _DecodedImages:
-    """Return an object that supplies a captioner's image inputs; see `caption_batches` for the arguments.
+    """Return an object that makes the image inputs of a captioner; see `caption_batches` for the arguments.
 
     Returns:
         An object with `valid` (B,) bool, whether each image can be read, and `inputs(indices, rng)`: n indices ->
@@ -211,7 +211,7 @@ class _CachedRegions:
 
 
 class _DecodedImages:
-    """Decoded images. `DECODED_BYTES` of them stay in memory; the others are decoded again in each epoch."""
+    """Decoded images. At most `DECODED_BYTES` of them are in memory; the others are decoded again in each epoch."""
 
     def __init__(self, examples: Sequence[CaptionedImage], captioner: Any, augment: bool, flip: bool) -> None:
         self.encoded, self.size = [example.image for example in examples], captioner.config.image_size

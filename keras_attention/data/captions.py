@@ -126,7 +126,7 @@ def _clean(examples: list[CaptionedImage], path: PathLike) -> list[CaptionedImag
     if not complete:
         raise DataError(f"{path} contains no captions; expected at least one with a word.")
     _warn(path, f"skipped {counted(len(wordless), 'caption')} without a word", wordless)
-    if others := len(cleaned) - len(complete):  # usual if a directory has the images of several files of captions
+    if others := len(cleaned) - len(complete):  # common: a directory has the images of several caption files
         _LOG.info("%s: %d other images are in the directory.", path, others)
     return complete
 
@@ -204,9 +204,10 @@ def _key(name: str) -> str:
 
 
 def _find_images(name: str, index: dict[str, list[pathlib.Path]], directory: pathlib.Path) -> list[pathlib.Path]:
-    """Return the images whose path ends with the name; the best matches alone if some match better than others.
+    """Return the images whose path ends with the name, but only the best matches.
 
-    A path that is equal to the name is better than one that ends with it, and an equal case better than another.
+    A path that is equal to the name is better than one that ends with it; a path with the same case is better than one
+    with another case.
     """
     for candidate in (name, re.sub(r"#\d+$", "", name)):
         parts = pathlib.PurePosixPath(candidate.strip().replace("\\", "/")).parts
@@ -224,9 +225,9 @@ def _find_images(name: str, index: dict[str, list[pathlib.Path]], directory: pat
 def _ends_with(
     file: pathlib.Path, parts: tuple[str, ...], key: Callable[[str], str] = _key, whole: bool = False
 ) -> bool:
-    wanted = [key(part) for part in parts]
+    expected = [key(part) for part in parts]
     paths = (f.parts[0 if whole else -len(parts) :] for f in (file, file.with_suffix("")))
-    return any([key(part) for part in path] == wanted for path in paths)
+    return any([key(part) for part in path] == expected for path in paths)
 
 
 # Rows (name of the image, caption) of a file

@@ -63,7 +63,7 @@ CAPTIONS: tuple[Layout, ...] = ({"image": IMAGE_COLUMNS, "caption": CAPTION_COLU
 
 
 def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: PathLike) -> list[Layout]:
-    """Return the layouts that have all roles of `columns`, with these names of columns.
+    """Return the layouts that have all roles of `columns`, with the names of columns that the user sets.
 
     Raises:
         DataError: there is no such role, or two roles have the same column.
@@ -98,20 +98,20 @@ def find_columns(names: Iterable[str], layouts: Sequence[Layout]) -> dict[str, s
 
 
 def expected_columns(layouts: Sequence[Layout]) -> str:
-    """Return what an error says about the columns of a table."""
+    """Return the part of an error message that names the expected columns of a table."""
     layout = layouts[-1]
-    wanted = " and ".join(f"the column {role} ({', '.join(names)})" for role, names in layout.items())
+    expected = " and ".join(f"the column {role} ({', '.join(names)})" for role, names in layout.items())
     by_name, by_number = (as_option(layout, values) for values in (itertools.repeat("NAME"), itertools.count(1)))
-    return f"{wanted}, or set `columns` to {by_name} or, without a header, to {by_number}"
+    return f"{expected}, or set `columns` to {by_name} or, without a header, to {by_number}"
 
 
 def as_option(layout: Layout, values: Iterable[Any]) -> str:
-    """Return the roles of a layout and these values as a user writes them."""
+    """Return roles and values as the user writes them for `--columns`, such as `text=1,label=2`."""
     return ",".join(f"{role}={value}" for role, value in zip(layout, values, strict=False))
 
 
 def missing_column(names: Sequence[str], layout: Layout) -> str:
-    """Return what an error says about a column that the user named and that does not exist; "" if there is none."""
+    """Return the part of an error message about a column that the user named and that is missing; "" if all exist."""
     numbers = [str(number) for number in range(1, len(names) + 1)]
     named = [candidates[0] for candidates in layout.values() if len(candidates) == 1]
     missing = [name for name in named if name not in numbers and not find_column([name], names)]
@@ -122,7 +122,7 @@ def missing_column(names: Sequence[str], layout: Layout) -> str:
 
 
 def find_column(candidates: Iterable[str], names: Sequence[str]) -> str | None:
-    """Return the first candidate's name in `names`; case, spaces, - and _ do not count. None if there is none."""
+    """Return the first candidate that is in `names`, ignoring case, spaces, - and _; None if there is none."""
     table = {plain_name(name): name for name in reversed(names)}
     return next((table[plain_name(name)] for name in candidates if plain_name(name) in table), None)
 

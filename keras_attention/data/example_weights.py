@@ -75,7 +75,7 @@ class WeightedBatches(keras.utils.PyDataset):
 
 
 def _class_weights(batches: LengthBatches, class_weight: ClassWeight, labels: Sequence[str]) -> np.ndarray:
-    """Return (classes,) float32."""
+    """Return the weight of each class, (classes,) float32."""
     if not labels:
         raise ValueError("`class_weight` is set, but the model has no classes; leave it out.")
     if class_weight == "balanced":
@@ -107,7 +107,7 @@ def _class_id(label: Any, labels: Sequence[str]) -> int:
 
 
 def _example_weights(batches: LengthBatches, sample_weight: Sequence[float]) -> np.ndarray:
-    """Return (B,) float32."""
+    """Return the weight of each example, (B,) float32."""
     if batches.example_indices is None:
         raise ValueError("`sample_weight` is set, but a row of these batches is made from several texts; leave it out.")
     weights, count = np.asarray(sample_weight, "float32"), batches.num_examples

@@ -50,17 +50,17 @@ def read_pairs(
         >>> read_pairs("pairs.tsv")
         [('we eat bread', 'comemos pan')]
     """
-    rows = _columns_of(path, TRANSLATION, columns) if targets is None else _read_aligned(path, targets, columns)
+    rows = _columns_of(path, TRANSLATION, columns) if targets is None else _read_parallel(path, targets, columns)
     pairs = [(number, (row["source"], row["target"])) for number, row in rows]
     complete = _without_empty(pairs, path, lambda pair: all(map(str.strip, pair)), "an empty source or target")
     return _require_examples([pair for _, pair in complete], path)
 
 
-def _read_aligned(path: PathLike, targets: PathLike, columns: Columns | None) -> Iterator[tuple[int, dict[str, str]]]:
+def _read_parallel(path: PathLike, targets: PathLike, columns: Columns | None) -> Iterator[tuple[int, dict[str, str]]]:
     if columns or {file_suffix(path), file_suffix(targets)} & {".tsv", ".csv", *JSON_LINES}:
         raise DataError(
-            f"{path} and {targets}: two files are read as sources and targets, line by line; expected text files. To "
-            "use several files of pairs, join them into one file."
+            f"{path} and {targets}: two files are read as parallel text files, sources and targets; expected text "
+            "files. To use several files of pairs, join them into one file."
         )
     source_lines, target_lines = read_lines(path), read_lines(targets)
     if len(source_lines) != len(target_lines):
@@ -189,8 +189,8 @@ def read_tagged(
     Args:
         path: a file with one word per line and an empty line after each sentence. Columns are separated by tabs or, if
             there are no tabs, by spaces. Files of CoNLL-2003 have four columns: word, part of speech, chunk, entity.
-        tag_column: number of the tag's column, from 1. By default it is 4 (UPOS) for CoNLL-U, else the last one. The
-            word is in column 2 if column 1 has its number in the sentence or file, as in CoNLL-U, else in column 1.
+        tag_column: number of the column of the tags, from 1; by default 4 (UPOS) for CoNLL-U, otherwise the last one.
+            The words are in column 2 if column 1 numbers the words, as in CoNLL-U, otherwise in column 1.
         labels: the tags that are expected; None for any.
 
     Returns:
@@ -267,19 +267,20 @@ def _tagged_rows(lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 
 
 def _are_numbered(rows: Sequence[tuple[int, list[str]]]) -> bool:
-    """Return whether the first of three or more columns numbers the words, in each sentence or through the whole file.
+    """Return whether the first of three or more columns numbers the words, in each sentence or in the whole file.
 
-    Numbers begin at 0 or 1. A header, whose tag no other row has, ranges of words and empty nodes have no number.
+    Numbers start at 0 or 1. Rows without a number are allowed if they are a header (no other row has its tag), a range
+    of words or an empty node.
     """
-    used = [cells for _, cells in rows if cells]
-    if any(len(cells) < 3 for cells in used):
+    nonempty = [cells for _, cells in rows if cells]
+    if any(len(cells) < 3 for cells in nonempty):
         return False
-    has_header = not used[0][0].isdecimal() and used[0][-1] not in [cells[-1] for cells in used[1:]]
+    has_header = not nonempty[0][0].isdecimal() and nonempty[0][-1] not in [cells[-1] for cells in nonempty[1:]]
     start, expected = "", {"0", "1"}
     for _, cells in rows:
         if not cells:
             expected |= {start or "1"}
-        elif not (has_header and cells is used[0]) and not re.fullmatch(r"\d+[-.]\d+", cells[0]):
+        elif not (has_header and cells is nonempty[0]) and not re.fullmatch(r"\d+[-.]\d+", cells[0]):
             if cells[0] not in expected:
                 return False
             start, expected = start or cells[0], {str(int(cells[0]) + 1)}
@@ -309,7 +310,7 @@ def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
 
 
 def _without_empty(rows: list, path: PathLike, is_used: Callable[[Any], bool], problem: str) -> list:
-    """Return the examples of (line number, example) that are used; one warning counts the others."""
+    """Return the pairs (line number, example) that are used; one warning counts the others."""
     skipped = [number for number, example in rows if not is_used(example)]
     if skipped:
         rows_with = counted(len(skipped), "row")

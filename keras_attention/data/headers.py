@@ -6,18 +6,18 @@ import collections
 import re
 from collections.abc import Mapping, Sequence
 
-_MIN_ROWS = 10  # with fewer other rows, a label or a word that occurs once says little
+_MIN_ROWS = 10  # with fewer other rows, a label that occurs once is not unusual
 _UNSPACED = "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff"  # Thai to Burmese, Khmer, Kana, Han
-_MAX_NAME = 40  # characters of a column's name
+_MAX_NAME_LENGTH = 40  # maximum number of characters in the name of a column
 
 
 def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] = ()) -> bool:
-    """Return whether the first row of a table names its columns, as `Satz, Kategorie` does.
+    """Return whether the first row of a table looks like a header with unknown names, such as `Satz, Kategorie`.
 
-    Its cells are short. In a table of labels, its label is unknown: no other row has it, and it is neither an expected
-    label nor `-`, which means no agreement. The other labels are numbers or occur several times. In another table of
-    two columns, each cell of the first row is one word, and in each other row a cell has several. Text in a script
-    without spaces is no word.
+    The cells of a header are short. In a table of labels, the label of a header occurs in no other row, and is neither
+    an expected label nor `-`, which means no agreement; the other labels are numbers or occur several times. In a table
+    of pairs, each cell of a header is one word, and every other row has a cell of several words. A text in a script
+    without spaces does not count as one word.
 
     Args:
         rows: role of a column -> cell, for each row.
@@ -28,7 +28,7 @@ def looks_like_header(rows: Sequence[Mapping[str, str]], labels: Sequence[str] =
         >>> looks_like_header([{"source": "englisch", "target": "spanisch"}, *rows]), looks_like_header(rows)
         (True, False)
     """
-    if len(rows) <= _MIN_ROWS or max(map(len, rows[0].values())) > _MAX_NAME:
+    if len(rows) <= _MIN_ROWS or max(map(len, rows[0].values())) > _MAX_NAME_LENGTH:
         return False
     if "label" not in rows[0]:
         return len(rows[0]) > 1 and _is_name(rows[0]) and not any(map(_is_name, rows[1:]))

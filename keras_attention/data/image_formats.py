@@ -1,6 +1,7 @@
 """Decode JPEG, PNG, GIF, BMP and WebP with Pillow and NumPy.
 
-This module is the reference for `serving/images.py`, which does the same in a graph with functions of the same names.
+This module is the reference for `serving/graph_images.py`, which does the same in a graph with functions of the same
+names.
 There are two because a server runs no Python, and because Python must decode images on a machine without TensorFlow.
 The graph has no WebP, which older servers cannot decode. Apart from that, both accept the same files and return the
 same pixels, except for rare bit flips inside compressed data; `tests/test_image_formats.py` compares them. Pillow and

@@ -40,7 +40,7 @@ class DataError(ValueError):
 
 
 class DataWarning(UserWarning):
-    """Data can be used, but are probably not what they should be. The message has an example, and how to fix it.
+    """Data can be used, but there is probably a mistake in them. The message has an example, and how to fix it.
 
     Example:
         >>> import warnings
@@ -163,15 +163,15 @@ def counted(count: int, one: str, several: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else several or one + 's'}"
 
 
-def shortened(names: Iterable[str], most: int = 10) -> str:
-    """Return the first names, with commas between, and ... if there are more; a name that occurs twice is one name.
+def shortened(names: Iterable[str], max_names: int = 10) -> str:
+    """Return the first different names, separated by commas, and ... if there are more than `max_names`.
 
     Example:
-        >>> shortened(["a", "b", "a", "c"], most=2)
+        >>> shortened(["a", "b", "a", "c"], max_names=2)
         'a, b, ...'
     """
     names = list(dict.fromkeys(names))
-    return ", ".join(names[:most]) + ", ..." * (len(names) > most)
+    return ", ".join(names[:max_names]) + ", ..." * (len(names) > max_names)
 
 
 def existing_file(path: PathLike, kind: str = "a file") -> pathlib.Path:

@@ -25,10 +25,10 @@ def masked_batches(
     whole_words: bool = False,
     pack: bool = True,
 ) -> LengthBatches:
-    """Turn texts into batches for `MaskedLM.fit`, with different masked tokens in each epoch.
+    """Make batches of texts for `MaskedLM.fit`, with different masked tokens in each epoch.
 
-    A random fraction of the text tokens is chosen: 80 % of them become the mask token, 10 % become a random token, and
-    10 % do not change. The model predicts the chosen tokens.
+    A random fraction of the text tokens is selected: 80 % of them become the mask token, 10 % become a random token,
+    and 10 % do not change. The model predicts the selected tokens.
 
     If `config.next_sentence` is False, a sequence is a part of a stream of texts, with an end token after each text. If
     it is True, a sequence is a pair of lines, [start] A [end] B [end]. In half of the pairs B is the line after A; in
@@ -37,19 +37,19 @@ def masked_batches(
     Args:
         texts: strings; for next-sentence prediction, documents with one sentence per line. Empty texts are skipped.
         model: has `text_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`. If False, the same tokens are masked in each epoch.
         seed: the seed of the order and of the masked tokens.
-        rate: the fraction of tokens that are chosen.
-        whole_words: choose whole words instead of single tokens.
-        pack: join all texts into one stream, so a sequence may contain several texts. If False, it has one text, so
-            short texts about different topics are not mixed. Sentence pairs are never packed.
+        rate: the fraction of tokens that are selected.
+        whole_words: select whole words instead of single tokens.
+        pack: join all texts into one stream, so that a sequence may contain several texts. If False, a sequence has one
+            text, so that short texts about different topics are not mixed. Sentence pairs are never packed.
 
     Returns:
         batches of ({`token_ids` (B, S), `padding_mask` (B, S), and `segment_ids` (B, S) if the model has segments},
-        labels (B, S), weights (B, S), 1 for a chosen token). For next-sentence prediction, labels and weights are dicts
-        with the keys `logits` (B, S) and `next_sentence` (B,). As in BERT, its label is 0 if the second text
-        follows the first in the data, and 1 if not.
+        labels (B, S), weights (B, S), 1 for a selected token). For next-sentence prediction, labels and weights are
+        dicts with the keys `logits` (B, S) and `next_sentence` (B,). As in BERT, the label of `next_sentence` is 0 if
+        the second text follows the first in the data, and 1 if not.
 
     Raises:
         ValueError: there are no texts, no text has the two lines that next-sentence prediction needs, or `rate` is
@@ -78,13 +78,13 @@ def masked_batches(
         rng = np.random.default_rng([seed, batches.epoch if shuffle else 0, int(indices[0])])
         ids, pair_starts = zip(*(sequences[i] for i in indices), strict=True)
         labels, mask = reader.pad(ids, length_multiple(), extra)
-        token_ids, chosen = masker.mask(labels, mask, rng)
+        token_ids, selected = masker.mask(labels, mask, rng)
         inputs = text_model_inputs(config, token_ids, mask, reader.pair_mask(pair_starts, mask))
-        weights = chosen.astype("float32")
+        weights = selected.astype("float32")
         if is_random_next is None:
             return inputs, labels, weights
-        both = {"logits": labels, "next_sentence": is_random_next[indices]}
-        return inputs, both, {"logits": weights, "next_sentence": np.ones(len(indices), "float32")}
+        label_dict = {"logits": labels, "next_sentence": is_random_next[indices]}
+        return inputs, label_dict, {"logits": weights, "next_sentence": np.ones(len(indices), "float32")}
 
     batches = LengthBatches([len(ids) for ids, _ in sequences], collate, max_tokens, shuffle, seed)
     batches.set_example_indices(None, len(texts))
@@ -112,9 +112,9 @@ def pack_texts(texts: Sequence[str], reader: TextReader, pack: bool = True) -> l
     stream_reader = dataclasses.replace(reader, before=(), after=reader.after[:1], max_length=None)
     encoded = stream_reader.ids([text for text in texts if not stream_reader.is_empty(text)])
     streams = [[i for ids in encoded for i in ids]] if pack else encoded
-    row_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream already has the end tokens
-    size = row_reader.limit
-    return [row_reader.add_template(ids[i : i + size]) for ids in streams for i in range(0, len(ids), size)]
+    part_reader = dataclasses.replace(reader, after=reader.after[1:])  # the stream already has the end tokens
+    size = part_reader.limit
+    return [part_reader.add_template(ids[i : i + size]) for ids in streams for i in range(0, len(ids), size)]
 
 
 def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Generator) -> tuple[list, np.ndarray]:
@@ -140,14 +140,14 @@ def _sentence_pairs(texts: Sequence[str], reader: TextReader, rng: np.random.Gen
 
 @dataclasses.dataclass(frozen=True)
 class _Masker:
-    """Chooses tokens and masks them.
+    """Selects tokens and masks them.
 
     Args:
         mask_id: the id of the mask token.
-        is_text: (V,) bool, tokens that may be chosen.
+        is_text: (V,) bool, tokens that may be selected.
         begins_word: (V,) bool, tokens at which a word begins; only used with `whole_words`.
-        rate: the fraction of tokens, or of words, that are chosen.
-        whole_words: choose whole words instead of single tokens.
+        rate: the fraction of tokens, or of words, that are selected.
+        whole_words: select whole words instead of single tokens.
     """
 
     mask_id: int
@@ -170,14 +170,14 @@ class _Masker:
         return cls(mask, is_text, begins_word | ~is_text, rate, whole_words)
 
     def mask(self, labels: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return token_ids (B, S) with masked tokens, and (B, S) bool, True for a chosen token."""
+        """Return token_ids (B, S) with masked tokens, and (B, S) bool, True for a selected token."""
         if self.whole_words:
             words = np.cumsum(self.begins_word[labels], axis=1)
-            chosen = np.take_along_axis(rng.random((len(labels), words.max() + 1)), words, axis=1) < self.rate
+            selected = np.take_along_axis(rng.random((len(labels), words.max() + 1)), words, axis=1) < self.rate
         else:
-            chosen = rng.random(labels.shape) < self.rate
-        chosen &= mask & self.is_text[labels]
+            selected = rng.random(labels.shape) < self.rate
+        selected &= mask & self.is_text[labels]
         draw = rng.random(labels.shape)
         random_ids = np.flatnonzero(self.is_text)[rng.integers(self.is_text.sum(), size=labels.shape)]
         new_ids = np.where(draw < 0.8, self.mask_id, np.where(draw < 0.9, random_ids, labels))
-        return np.where(chosen, new_ids, labels).astype("int32"), chosen
+        return np.where(selected, new_ids, labels).astype("int32"), selected

@@ -22,7 +22,7 @@ def permutation_batches(
     seed: int = 0,
     targets_every: int = 6,
 ) -> LengthBatches:
-    """Turn texts into batches for `PermutationLM.fit`, with different targets and orders in each epoch.
+    """Make batches of texts for `PermutationLM.fit`, with different targets and orders in each epoch.
 
     A sequence is a part of the stream of all texts, with an end token after each text. It ends with the token that the
     template puts after the end token (XLNet's `<cls>`). One in `targets_every` text tokens is a target; targets form
@@ -32,7 +32,7 @@ def permutation_batches(
     Args:
         texts: strings; empty texts are skipped.
         model: has `text_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`. If False, targets and orders are the same in each epoch.
         seed: the seed of targets and orders.
         targets_every: one in this number of text tokens is a target.
@@ -87,7 +87,7 @@ def span_targets(length: int, rng: np.random.Generator, targets_every: int = 6) 
     Args:
         length: S, the number of tokens.
         rng: a random generator.
-        targets_every: one in so many tokens is a target.
+        targets_every: one in this number of tokens is a target.
 
     Returns:
         (S,) bool, with S / `targets_every` of them True, rounded up.

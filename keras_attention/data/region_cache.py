@@ -1,8 +1,8 @@
-"""The region cache: the regions of images, which a frozen image encoder computes once, stored on disk.
+"""The region cache: the region features of images, which a frozen image encoder computes once, stored on disk.
 
-There is one file per encoder: a header of one page, then one record per image, in the order of encoding. A record ends
-with the digest of its image. Records are only appended: a killed process leaves at most one incomplete record, which
-the next process removes.
+There is one file per encoder: a header of 4,096 bytes, then one record per image. A record is the region features and
+the digest of the image. Records are only appended: a killed process leaves at most one incomplete record, which the
+next process removes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def cached_regions(
 
 
 def _digest(image: str | pathlib.Path | bytes) -> bytes:
-    """Return 32 bytes that change with the image."""
+    """Return the digest of an image: of its bytes, or of the path, size and modification time of its file."""
     image = _readable(image)
     if isinstance(image, bytes):
         return hashlib.sha256(image).digest()

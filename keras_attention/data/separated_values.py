@@ -39,8 +39,8 @@ def read_cells(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int,
 def _split(lines: Sequence[str], separator: str, path: PathLike) -> list[tuple[int, list[str]]]:
     """Return the line number and the cells of each row.
 
-    Cells may have quotes, as `_may_be_quoted` says. But if a bar or a tab separates cells, a quotation mark can also be
-    a part of the text: the cells have no quotes if not all are valid CSV, and none has doubled quotation marks.
+    Cells may be quoted, see `_may_be_quoted`. But if the separator is a bar or a tab, a quotation mark can also be part
+    of the text. Then quotes are not interpreted if a line is not valid CSV and no line has doubled quotation marks.
     """
     if _may_be_quoted(separator, path):
         try:

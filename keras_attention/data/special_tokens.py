@@ -1,7 +1,7 @@
-"""The special tokens of a tokenizer: which ids they have, and which pieces are never split in a text.
+"""The special tokens of a tokenizer: their ids, and the pieces that are never split in a text.
 
-The files of a checkpoint, or the training of a tokenizer, declare them; `set_special_tokens` stores them on the
-tokenizer, and a model saves them. For other KerasHub tokenizers, they are detected from attributes or common names.
+The files of a checkpoint, or the training of a tokenizer, declare them. `set_special_tokens` stores them on the
+tokenizer, and `Task.save` saves them. For other KerasHub tokenizers, they are detected from attributes or common names.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ class AddedToken:
 
     Attributes:
         content: the piece.
-        lstrip: it includes the spaces before it.
-        rstrip: it includes the spaces after it.
-        single_word: it is only recognized as a whole word.
-        normalized: it is recognized after normalization, so in any case if texts are converted to lower case.
-        at_start: it is only recognized at the beginning of a text.
+        lstrip: whether it includes the spaces before it.
+        rstrip: whether it includes the spaces after it.
+        single_word: whether it is only recognized as a whole word.
+        normalized: whether it is recognized after normalization; then upper and lower case are equal if texts are
+            converted to lower case.
+        at_start: whether it is only recognized at the beginning of a text.
     """
 
     content: str
@@ -66,8 +67,8 @@ class SpecialTokens:
         mask: the id of the mask token; None if there is none.
         special_ids: ids of all special tokens; decoding removes them.
         added_tokens: the pieces that are never split in a text.
-        add_start_token: a prompt begins with the start token.
-        lowercase: texts are converted to lower case.
+        add_start_token: whether a prompt begins with the start token.
+        lowercase: whether texts are converted to lower case.
         suppress_tokens: ids that a search never generates; by default all special tokens except the end token.
         vocabulary_size: number of ids in the model; larger ids become the unknown token. 0 = that of the tokenizer.
     """

@@ -1,4 +1,4 @@
-"""Split examples into training and validation examples, so that equal inputs are on one side."""
+"""Split examples into training and validation examples; equal inputs are in the same part."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def split_examples(
 ) -> tuple[list, list]:
     """Split examples at random into training and validation examples.
 
-    Examples with equal inputs (source, text, words) are a group, as are the captions of an image. All examples of a
+    Examples with equal inputs (source, text, words) are a group, and so are the captions of an image. All examples of a
     group are in the same part. At least 1 and at most 1,000 groups are validation examples; none if there are fewer
-    than 20 groups. At least one of them has a label other than the most frequent one, because a metric of examples
-    with one label says little.
+    than 20 groups. At least one of these groups has a label other than the most frequent one, because a metric on
+    examples of one label is not informative.
 
-    Fewer than 20 texts of a language model are cut instead: their last part, at most 1,000,000 characters, becomes
-    validation text. The cut is near a line break or a space. Texts of fewer than 2,000 characters in all are not cut.
+    Fewer than 20 texts of a language model are cut instead: the last part, at most 1,000,000 characters, is the
+    validation text. The cut is at a line break or a space, if one is near. Texts of fewer than 2,000 characters in all
+    are not cut.
 
     Args:
         examples: raw examples of a task.
@@ -72,23 +73,23 @@ def _choose(
 ) -> set[int]:
     """Return the indices of the validation examples."""
     size = min(max(round(fraction * len(groups)), 1), _MAX_GROUPS)
-    limit, left = max(fraction * len(examples), 1), label_counts(examples)
+    max_size, remaining = max(fraction * len(examples), 1), label_counts(examples)
 
     def labels_of(group: list[int]) -> collections.Counter[str]:
         return label_counts([examples[i] for i in group])
 
     def fits(group: list[int]) -> bool:
-        return len(group) <= limit and all(left[label] > count for label, count in labels_of(group).items())
+        return len(group) <= max_size and all(remaining[label] > count for label, count in labels_of(group).items())
 
     order = [groups[number] for number in np.random.default_rng(seed).permutation(len(groups))]
-    frequent = {label for label, _ in left.most_common(1)}
-    others = (number for number, group in enumerate(order) if len(left) > 1 and {*labels_of(group)} - frequent)
+    frequent = {label for label, _ in remaining.most_common(1)}
+    others = (number for number, group in enumerate(order) if len(remaining) > 1 and {*labels_of(group)} - frequent)
     first = next((number for number in others if fits(order[number])), 0)
     chosen: list[list[int]] = []
     for group in [order[first], *order[:first], *order[first + 1 :]]:
         if fits(group):
             chosen.append(group)
-            left.subtract(labels_of(group))
+            remaining.subtract(labels_of(group))
         if len(chosen) == size:
             break
     return set(itertools.chain(*chosen))
@@ -99,13 +100,13 @@ def _cut(texts: Sequence[str], fraction: float) -> tuple[list[str], list[str]]:
     total = sum(map(len, texts))
     if total < _MIN_CHARACTERS:
         return list(texts), []
-    wanted = min(int(fraction * total), _MAX_CHARACTERS)
+    num_validation = min(int(fraction * total), _MAX_CHARACTERS)
     index, size = len(texts) - 1, len(texts[-1])  # the text that is cut, and the size from its beginning to the end
-    while size < wanted:
+    while size < num_validation:
         index -= 1
         size += len(texts[index])
-    text, end = texts[index], size - wanted
-    positions = [text.rfind(separator, max(end - wanted // 2, 0), end + 1) for separator in _SEPARATORS]
+    text, end = texts[index], size - num_validation
+    positions = [text.rfind(separator, max(end - num_validation // 2, 0), end + 1) for separator in _SEPARATORS]
     position = next((position for position in positions if position > 0), end)
     parts = (text[:position].rstrip("\n "), text[position:].lstrip("\n "))
     first, last = ([part] if part.strip() else [] for part in parts)

@@ -157,8 +157,8 @@ def _numbered_columns(
         return {role: int(number) - 1 for role, number in numbers.items()}
     if {*layout} == {"text", "label"} and _is_cola(rows):
         return {"text": 3, "label": 1}
-    usual = all(len(names) > 1 for names in layout.values())  # no column is named by the user
-    if len(first) != len(layout) or not usual or any(find_column(names, first) for names in layout.values()):
+    user_names_column = any(len(names) == 1 for names in layout.values())
+    if len(first) != len(layout) or user_names_column or any(find_column(names, first) for names in layout.values()):
         shown = f"{', '.join(first)[:80]}; {missing_column(first, layout)}"
         raise DataError(
             f"{where}: {counted(len(first), 'column')}, {shown}expected a header with {expected_columns(layouts)}; "
@@ -173,14 +173,14 @@ def _numbered_columns(
             f"{where}: {', '.join(first)[:80]!r} may be a header, because it differs from the other rows. If it is, "
             f"{as_names}; if it is an example, set `columns` to {as_option(layout, itertools.count(1))}."
         )
-        if "label" in layout:  # of a label, a model would learn a class that does not exist
+        if "label" in layout:  # the model would learn a class that does not exist
             raise DataError(problem)
         warnings.warn(f"{problem} It is read as an example.", DataWarning)
     return {role: index for index, role in enumerate(layout)}
 
 
 def _is_cola(rows: Sequence[tuple[int, list[str]]]) -> bool:
-    """Return whether a table is that of CoLA: its source, the label 0 or 1, the author's mark * or nothing, a text."""
+    """Return whether a table is that of CoLA, with four columns: source, label 0 or 1, the mark * or nothing, text."""
     return all(len(row) == 4 and row[1] in ("0", "1") and row[2] in ("", "*") for _, row in rows)
 
 

@@ -1,4 +1,4 @@
-"""Texts to batches for translators, language models, classifiers and taggers."""
+"""Batches of texts for translators, language models, classifiers and taggers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from keras_attention.data.word_reader import Window
 def translation_batches(
     pairs: Sequence[tuple[str, str]], translator: Any, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0
 ) -> LengthBatches:
-    """Turn pairs of texts into batches for `Translator.fit`.
+    """Make batches of pairs of texts for `Translator.fit`.
 
     Args:
         pairs: (source, target) strings.
         translator: has `input_reader` and `target_reader`.
-        max_tokens: maximum number of tokens of either side in a batch, padding included.
+        max_tokens: maximum number of tokens of either side in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -66,7 +66,7 @@ def language_batches(
     pack: bool = False,
     stride: int | None = None,
 ) -> LengthBatches:
-    """Turn texts into batches for `CausalLM.fit`.
+    """Make batches of texts for `CausalLM.fit`.
 
     Each text is a stream of tokens from the start token to the end token. It is split into windows of
     `config.max_length` tokens. A window begins with the last token of the previous window.
@@ -96,14 +96,14 @@ def language_batches(
         >>> bool((inputs["token_ids"][0, 1:] == labels[0, :-1]).all())
         True
     """
-    reader, width = dataclasses.replace(model.target_reader, max_length=None), model.config.max_length
-    stride = width if stride is None else stride
-    if not 1 <= stride <= width:
-        raise ValueError(f"`stride` is {stride}; expected 1 to {width}, which is `config.max_length`.")
+    reader, length = dataclasses.replace(model.target_reader, max_length=None), model.config.max_length
+    stride = length if stride is None else stride
+    if not 1 <= stride <= length:
+        raise ValueError(f"`stride` is {stride}; expected 1 to {length}, which is `config.max_length`.")
     sequences = reader.ids([text for text in texts if not reader.is_empty(text)])
     streams = [[reader.special.start, *ids] for ids in sequences]
     streams = [[i for stream in streams for i in stream]] if pack and streams else streams
-    windows = [window for stream in streams for window in _windows(stream, width, stride)]
+    windows = [window for stream in streams for window in _windows(stream, length, stride)]
 
     def collate(indices: np.ndarray, extra: int) -> tuple:
         token_ids, mask = reader.pad([windows[i][0][:-1] for i in indices], length_multiple(), extra)
@@ -113,18 +113,18 @@ def language_batches(
         return {"token_ids": token_ids, "padding_mask": mask}, labels, weights.astype("float32")
 
     batches = LengthBatches([len(window) - 1 for window, _ in windows], collate, max_tokens, shuffle, seed)
-    kept = [index for index, text in enumerate(texts) if not reader.is_empty(text)]
-    counts = [sum(1 for _ in _windows(stream, width, stride)) for stream in streams]
-    batches.set_example_indices(None if pack else np.repeat(kept, counts), len(texts))
+    nonempty = [index for index, text in enumerate(texts) if not reader.is_empty(text)]
+    counts = [sum(1 for _ in _windows(stream, length, stride)) for stream in streams]
+    batches.set_example_indices(None if pack else np.repeat(nonempty, counts), len(texts))
     return batches
 
 
-def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[int], int]]:
-    """Yield (window of `width` + 1 tokens, number of its labels that the previous window predicts)."""
+def _windows(stream: list[int], length: int, stride: int) -> Iterator[tuple[list[int], int]]:
+    """Yield (window of `length` + 1 tokens, number of its labels that the previous window predicts)."""
     end = 0
     for begin in range(0, len(stream) - 1, stride):
-        yield stream[begin : begin + width + 1], max(end - begin, 0)
-        end = begin + width
+        yield stream[begin : begin + length + 1], max(end - begin, 0)
+        end = begin + length
         if end >= len(stream) - 1:
             break
 
@@ -132,7 +132,7 @@ def _windows(stream: list[int], width: int, stride: int) -> Iterator[tuple[list[
 def classification_batches(
     examples: Sequence[tuple[Text, str]], model: Any, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0
 ) -> LengthBatches:
-    """Turn texts, or pairs of texts, and their labels into batches for `TextClassifier.fit`.
+    """Make batches of texts, or of pairs of texts, with their labels for `TextClassifier.fit`.
 
     If the model has weights of n-grams and `shuffle` is True, a token becomes the unknown token with the probability
     `config.dropout` / 2, at random in each epoch, so that the model does not rely on single n-grams.
@@ -140,7 +140,7 @@ def classification_batches(
     Args:
         examples: (text, label) or ((text, text pair), label) strings.
         model: has `input_reader` and `config`.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        max_tokens: maximum number of tokens in a batch, including padding.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
 
@@ -185,7 +185,7 @@ def tagging_batches(
     shuffle: bool = True,
     seed: int = 0,
 ) -> LengthBatches:
-    """Turn tagged sentences into batches for `TextTagger.fit`.
+    """Make batches of tagged sentences for `TextTagger.fit`.
 
     A word has one or more tokens; its tag is the label of its first token. A sentence with more than
     `config.max_length` tokens is split into windows that overlap; each word has its label in one of them.
@@ -197,7 +197,7 @@ def tagging_batches(
     Args:
         examples: sentences, each a sequence of (word, tag). Sentences without words are skipped.
         model: has `input_reader`, `config.labels` and `word_arrays`.
-        max_tokens: maximum number of tokens in a batch, padding included. The length of a sentence is the larger of
+        max_tokens: maximum number of tokens in a batch, including padding. The length of a sentence is the larger of
             two numbers: its tokens, and the characters of its longest word.
         shuffle: see `LengthBatches`.
         seed: see `LengthBatches`.
@@ -217,7 +217,7 @@ def tagging_batches(
     Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
     reader, special = model.input_reader, model.input_reader.text.special
-    filled, count = [index for index, sentence in enumerate(examples) if sentence], len(examples)
+    nonempty, count = [index for index, sentence in enumerate(examples) if sentence], len(examples)
     examples = [sentence for sentence in examples if sentence]
     windows = reader.windows([[word for word, _ in sentence] for sentence in examples])
     sentences = [window.encoded for window in windows]
@@ -236,7 +236,7 @@ def tagging_batches(
 
     lengths = [(*([max(map(len, each.characters))] if each.characters else ()), len(each.ids)) for each in sentences]
     batches = LengthBatches(lengths, collate, max_tokens, shuffle, seed)
-    batches.set_example_indices([filled[window.sentence] for window in windows], count)
+    batches.set_example_indices([nonempty[window.sentence] for window in windows], count)
     return batches
 
 

@@ -1,7 +1,7 @@
-"""`TextReader`: strings to token ids, with special tokens, truncation and padding; see `WordReader` for words.
+"""`TextReader`: encode strings as token ids, with special tokens, truncation and padding; see `WordReader` for words.
 
-A reader is an immutable encoding rule. Batches, prediction methods (such as `translate`) and the exported graph use the
-same reader, so a network always receives the same ids. Python calls `ids`; the graph is built from the fields.
+Batches, prediction methods (such as `translate`) and the exported graph use the same reader, so a network always gets
+the same ids. Python calls `ids`; an exported graph is built from the fields.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def as_tuple(text: Text) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Turn texts into sequences of token ids: `before`, the tokens of the text, `after`.
+    """Encode texts as sequences of token ids: `before`, the tokens of the text, `after`.
 
     | text | reader |
     |---|---|
@@ -59,7 +59,7 @@ class TextReader:
         tokenizer: a KerasHub tokenizer.
         before: ids before the text.
         after: ids after the text.
-        max_length: maximum number of ids in a sequence, `before` and `after` included; None for no limit. A longer
+        max_length: maximum number of ids in a sequence, including `before` and `after`; None for no maximum. A longer
             text is truncated.
         truncation_side: `"right"` removes the end of a text that is too long, `"left"` its beginning.
         before_empty: ids before a text without tokens; None for `before`.
@@ -132,14 +132,14 @@ class TextReader:
 
     @property
     def limit(self) -> int | None:
-        """Maximum number of tokens of a text, without `before` and `after`; None for no limit."""
+        """The maximum number of tokens of a text, without `before` and `after`; None without a maximum."""
         if self.max_length is None:
             return None
         return max(self.max_length - len(self.before) - len(self.after), 0)
 
     @property
     def pair_limit(self) -> int | None:
-        """The most tokens of both texts of a pair after truncation, without special tokens; None for no limit."""
+        """The maximum number of tokens of both texts of a pair, without special tokens; None without a maximum."""
         return None if self.limit is None else max(self.limit - len(self.between), 0)
 
     @staticmethod
@@ -161,8 +161,8 @@ class TextReader:
         if long:
             warnings.warn(
                 f"Truncated {long} of {counted(len(encoded), 'text')} on the {self.truncation_side} to "
-                f"{counted(self.max_length, 'token')}, special ones included. To read them whole, split them, or make "
-                "the model with a larger `max_length`.",
+                f"{counted(self.max_length, 'token')}, including special tokens. To read the whole texts, split them, "
+                "or make the model with a larger `max_length`.",
                 stacklevel=2,
             )
         joined = (self.join_pair(*each) if len(each) == 2 else (self.add_template(*each), None) for each in encoded)

@@ -107,7 +107,7 @@ def _open(name: str) -> tuple[Any, str]:
 
 
 def _supervised(info: Any, layouts: Sequence[Layout]) -> dict[str, str]:
-    """Return role -> supervised key."""
+    """Return role -> name of its feature, from the supervised keys of a data set."""
     keys, layout = info.supervised_keys, layouts[-1]
     if keys is None or len(keys) < len(layout):
         raise DataError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_CONTEXTS = 1000  # The most frequent tokens are contexts of their own; all others are one context.
+_CONTEXTS = 1000  # the most frequent tokens are one context each; all other tokens together are one context
 # Extra dimensions and iterations of the randomized singular value decomposition
 _EXTRA, _ITERATIONS = 10, 2
 
@@ -20,7 +20,7 @@ def token_vectors(sequences: Sequence[Sequence[int]], vocabulary_size: int, dim:
         PPMI(x, c) = max(log(p(x, c) / (p(x) p(c))), 0),    U S V^T ~ PPMI
 
     Args:
-        sequences: rows of token ids, each one text.
+        sequences: sequences of token ids, one per text.
         vocabulary_size: V, the number of rows; ids are below it.
         dim: D, the number of columns.
 
@@ -52,7 +52,7 @@ def token_vectors(sequences: Sequence[Sequence[int]], vocabulary_size: int, dim:
 def _ppmi(sequences: Sequence[Sequence[int]], vocabulary_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the token, the context and the value of each positive entry of PPMI."""
     edge = vocabulary_size
-    ids = np.concatenate([[edge], *(part for row in sequences for part in (np.asarray(row, int), [edge]))])
+    ids = np.concatenate([[edge], *(part for sequence in sequences for part in (np.asarray(sequence, int), [edge]))])
     counts = np.bincount(ids, minlength=vocabulary_size + 1)[:vocabulary_size]
     column = np.full(vocabulary_size + 1, _CONTEXTS)  # of a neighbour
     frequent = np.argsort(-counts, kind="stable")[:_CONTEXTS]

@@ -1,6 +1,6 @@
-"""Rules for each kind of tokenizer, and the rule that splits a text into words.
+"""The rules of each kind of tokenizer, and the rule that splits a text into words.
 
-The rules are data or functions of strings, so Python and an exported graph apply the same rules.
+The rules are data or functions of strings, so that Python and an exported graph apply the same ones.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _to_tokenizers(token: AddedToken) -> Any:
 
 
 def split_added(tokenizer: Any, text: str) -> list[str | int]:
-    """Split a text into parts without pieces that are never split, and the ids of these pieces.
+    """Split a text at the pieces that are never split; return strings, and the id of each of these pieces.
 
     Example:
         >>> split_added(ka.data.train_tokenizer(["we eat bread"], "characters"), "we eat")

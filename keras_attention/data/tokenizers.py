@@ -1,4 +1,4 @@
-"""KerasHub tokenizers: train them on texts, encode strings to ids, decode ids to strings."""
+"""KerasHub tokenizers: train them on texts, encode strings as ids, decode ids to strings."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ def train_tokenizer(
         kind: `"sentencepiece"` (unigram model), `"bpe"` (SentencePiece's byte-pair encoding), `"wordpiece"`, `"words"`
             (words between spaces, see `min_count`), or `"characters"`, which preserves every space. All kinds
             except `"wordpiece"` and `"words"` preserve line breaks.
-        vocabulary_size: maximum number of pieces, special tokens included; few texts have fewer.
+        vocabulary_size: maximum number of pieces, including special tokens; few texts give fewer pieces.
         lowercase: convert texts to lower case inside the tokenizer, also in an exported model.
-        normalization: `"identity"` keeps the characters of a text, with two exceptions: a tab becomes a space, and so
-            does any other white space that `texts` do not contain. `"nfkc"` replaces compatibility characters, such as
-            `³` by `3`, and full-width letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
+        normalization: `"identity"` keeps the characters of a text, but replaces tabs, and other white space that
+            `texts` do not contain, by spaces. `"nfkc"` replaces compatibility characters: `³` by `3`, full-width
+            letters by normal ones; not for the kinds `"wordpiece"` and `"characters"`.
         min_count: for the kind `"words"`, the number of times that a word must occur to be in the vocabulary.
 
     Returns:
@@ -268,7 +268,7 @@ def _train_wordpiece(texts: list[str], vocabulary_size: int, lowercase: bool) ->
 
 
 def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
-    """Turn texts into ids, one list per text, without special tokens; see `TextReader` for those.
+    """Encode texts as ids, one list per text, without special tokens; `TextReader` adds them.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -292,18 +292,22 @@ def encode_texts(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
     if exact is not None:
         return [encoding.ids for encoding in exact.encode_batch(list(texts), add_special_tokens=False)]
     parts = [split_added(tokenizer, text) for text in texts]
-    rows = iter(_tokenize(tokenizer, [part for row in parts for part in row if isinstance(part, str)]))
-    return [[i for part in row for i in ([part] if isinstance(part, int) else next(rows))] for row in parts]
+    strings = [part for parts_of_text in parts for part in parts_of_text if isinstance(part, str)]
+    sequences = iter(_tokenize(tokenizer, strings))
+    return [
+        [i for part in parts_of_text for i in ([part] if isinstance(part, int) else next(sequences))]
+        for parts_of_text in parts
+    ]
 
 
 def _tokenize(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     if not texts:
         return []
-    rows, special = tokenizer.tokenize(texts), special_tokens_of(tokenizer)
-    rows = [list(map(int, row)) for row in (rows.to_list() if hasattr(rows, "to_list") else rows)]
+    sequences, special = tokenizer.tokenize(texts), special_tokens_of(tokenizer)
+    sequences = [list(map(int, ids)) for ids in (sequences.to_list() if hasattr(sequences, "to_list") else sequences)]
     if special.vocabulary_size:
-        rows = [[i if i < special.vocabulary_size else special.unknown for i in row] for row in rows]
-    return rows
+        sequences = [[i if i < special.vocabulary_size else special.unknown for i in ids] for ids in sequences]
+    return sequences
 
 
 def decode_ids(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""`WordReader`: words to token ids, with the first token of each word, and windows of long sentences."""
+"""`WordReader`: encode the words of sentences for a tagger, and split long sentences into windows."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class EncodedWords:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A part of a sentence that fits into `max_length`.
+    """A part of a sentence with at most `max_length` tokens.
 
     Attributes:
         sentence: the index of the sentence.
         encoded: the words that begin in the window.
         first: the index in the sentence of the first of these words.
-        tagged: the indices in the sentence of the words that get their tags from this window.
+        tagged: the indices in the sentence of the words whose tags are predicted in this window.
     """
 
     sentence: int
@@ -54,14 +54,15 @@ class Window:
 
 @dataclasses.dataclass(frozen=True)
 class WordReader:
-    """Turn words into token ids. Each word is tokenized separately, so every word has a first token.
+    """Encode sentences, each a list of words, as token ids.
 
-    A word without tokens becomes the unknown token. A word with more characters than `characters.limit` loses its last
-    characters. A sentence with more tokens than `text.limit` loses its last words in `ids`, and none in `windows`.
+    Each word is tokenized separately, because its tag is predicted at its first token. A word without tokens becomes
+    the unknown token. `ids` truncates sentences with more tokens than `text.max_length`; `windows` splits them into
+    windows that overlap. The characters of a word are truncated to `characters.max_length`.
 
     Args:
-        text: the reader of a sentence: tokenizer, special tokens and `max_length`.
-        characters: the reader of the characters of a word; None for a model without character input.
+        text: the `TextReader` of a sentence; it has the tokenizer, the special tokens and `max_length`.
+        characters: the `TextReader` of the characters of a word; None for a model without character input.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -80,12 +81,12 @@ class WordReader:
 
     @property
     def window_length(self) -> int | None:
-        """The number of tokens in a window, without special tokens; None for no limit."""
+        """The number of tokens in a window, without special tokens; None without a maximum."""
         return None if self.text.limit is None else max(self.text.limit, 1)
 
     @property
     def overlap(self) -> int:
-        """The number of tokens in two consecutive windows; each window tags its own half of the overlap."""
+        """The number of tokens that two consecutive windows share; each window tags one half of them."""
         return (self.window_length or 0) // 4
 
     def ids(self, sentences: Sequence[Sequence[str]]) -> list[EncodedWords]:
@@ -101,8 +102,8 @@ class WordReader:
             long += self.text.limit is not None and starts[-1] > self.text.limit
         if long:
             warnings.warn(
-                f"Left out the last words of {long} of {counted(len(encoded), 'sentence')}, to have at most "
-                f"{counted(self.text.max_length, 'token')}, special ones included. To tag all words, split the "
+                f"Truncated {long} of {counted(len(encoded), 'sentence')} on the right to "
+                f"{counted(self.text.max_length, 'token')}, including special tokens. To tag all words, split the "
                 "sentences, or make the model with a larger `max_length`.",
                 stacklevel=2,
             )

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 from keras_attention.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from keras_attention.generation.compiled import CompiledFunction
+    from keras_attention.generation.base_strategy import Strategy
+    from keras_attention.generation.compiled_function import CompiledFunction
     from keras_attention.generation.strategies import BeamSearch, Greedy, Sampling
-    from keras_attention.generation.strategy import Strategy
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "compiled": "CompiledFunction",
-        "decode": "",
+        "compiled_function": "CompiledFunction",
+        "search": "",
         "strategies": "BeamSearch Greedy Sampling",
-        "strategy": "Strategy",
+        "base_strategy": "Strategy",
     },
 )
 

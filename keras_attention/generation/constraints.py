@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from keras_attention.generation.base_strategy import Strategy
 from keras_attention.generation.proposals import NEVER
-from keras_attention.generation.strategy import Strategy
 from keras_attention.generation.top_tokens import top_tokens
 from keras_attention.layers.decoding.cache import gather_beams
 

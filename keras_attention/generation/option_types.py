@@ -14,7 +14,7 @@ MAX_INTEGER = 2**31 - 1  # A compiled search computes with int32.
 
 
 def convert_options(strategy: Any) -> None:
-    """Convert the options of a strategy to the types of their defaults, so that JSON can hold them.
+    """Convert the options of a strategy to the types of their defaults, which JSON can store.
 
     Args:
         strategy: a dataclass with options that are integers, numbers, booleans, and the tuples `suppress_tokens` and
@@ -71,7 +71,7 @@ def is_number(value: Any, number: float) -> bool:
 
 
 def replace_options(strategy: Any, options: dict[str, Any]) -> Any:
-    """Return a copy of a strategy with other options, which may be tensors: they are neither converted nor checked.
+    """Return a copy of a strategy with new values of options; they may be tensors, and are not checked.
 
     Example:
         >>> replace_options(ka.Sampling(), {"temperature": keras.ops.ones(())}).top_p

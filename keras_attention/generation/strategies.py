@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from keras_attention.argument_checks import require, require_fraction
+from keras_attention.generation.base_strategy import Strategy
 from keras_attention.generation.option_types import is_number
 from keras_attention.generation.proposals import BELOW_NEVER, NEVER, Ends, Proposal, is_possible
-from keras_attention.generation.strategy import Strategy
 from keras_attention.lazy import LazyModule
 
-_TOP_K_LIMITS = (128, 2048)  # a compiled search ranks that many tokens, or all
+_TOP_K_LIMITS = (128, 2048)  # a compiled search ranks this number of tokens, or all
 
 ops = LazyModule("keras.ops")  # the options of the command line are read from here, without Keras
 cache = LazyModule("keras_attention.layers.decoding.cache")
@@ -50,10 +50,10 @@ class Greedy(Strategy):
 class Sampling(Strategy):
     """Sample each token from softmax(logits / temperature), restricted by `top_k` and `top_p`.
 
-    With the allowed tokens in the order of their probability, it chooses the first one whose cumulative probability is
-    above u times their total probability. The random number u in [0, 1) is a hash of the seed, the step and the beam,
-    so a seed gives the same text on every backend and in any batch. The `num_return_sequences` texts of an input are
-    sampled independently, and a text that is sampled twice is returned once. The other options are those of `Strategy`.
+    Of the allowed tokens, sorted by probability, the first one is sampled whose cumulative probability is above u times
+    their total probability. The random number u in [0, 1) is a hash of the seed, the step and the beam, so a seed gives
+    the same text on every backend and in any batch. The `num_return_sequences` texts of an input are sampled
+    independently; equal texts are returned once. The other options are those of `Strategy`.
 
     Args:
         temperature: sampling temperature; lower values give less random outputs.
@@ -76,7 +76,7 @@ class Sampling(Strategy):
     top_p: float = 1.0
 
     _inputs: ClassVar[tuple[str, ...]] = (*Strategy._inputs, "temperature", "top_p")
-    _num_kept: ClassVar[Any] = None  # the `top_k` of a compiled search, an input; its field is only an upper limit
+    _num_kept: ClassVar[Any] = None  # in a compiled search, the value of `top_k`; the field is then an upper limit
 
     def __post_init__(self) -> None:
         super().__post_init__()

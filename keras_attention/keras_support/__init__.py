@@ -1,1 +1,1 @@
-"""What depends on the version and the configuration of Keras."""
+"""Code that depends on the version and the configuration of Keras."""

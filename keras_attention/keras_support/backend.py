@@ -1,4 +1,4 @@
-"""Check the backend of Keras, and use float32 whatever `keras.json` says."""
+"""Check the backend of Keras, and set `floatx` to float32."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """All private names of Keras that the library reads, and all functions of Keras that it replaces.
 
-Each function says why no public name is enough. Seen with Keras 3.15; look here first if another version fails. The
-rest of the library uses public names, except for `Task`, which overrides `_maybe_symbolic_build` of a model,
+Each function says why no public name is enough. They were written for Keras 3.15; if another version fails, look here
+first. The rest of the library uses public names, except for `Task`, which overrides `_maybe_symbolic_build` of a model,
 `training.optimizers.Adam`, which overrides private methods of an optimizer, and `serving/graph_tokenizers.py`, which
 calls private methods of KerasHub's byte-pair tokenizer.
 """
@@ -50,12 +50,15 @@ def replace_clone_model(task_class: type) -> None:
     keras.models.clone_model = clone_model
 
 
-def search_fewer_attributes() -> None:
-    """Let Keras save and load a small model in two thirds of the time.
+def replace_walk() -> None:
+    """Let Keras save and load a small model in two thirds of the time, and use the `saved_names` of a layer.
 
     For each layer, Keras makes another one to find the names of the attributes that it does not save: it writes the
     names to a cache under one name, and reads them under another. And it reads all attributes of a tokenizer, such as
     `presets`, which searches all classes of KerasHub. A tokenizer has assets, but nothing below it is saved.
+
+    A saved file names the weights of a layer by the attribute that has the layer. `saved_names` is a dict of attributes
+    whose names in files are different ones, so that files from before a renaming can be read.
     """
     walk = saving_lib._walk_saveable
     saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
@@ -63,7 +66,10 @@ def search_fewer_attributes() -> None:
     def walk_saveable(saveable: Any) -> Iterable[tuple[str, Any]]:
         hub = sys.modules.get("keras_hub")
         is_tokenizer = hub is not None and isinstance(saveable, hub.tokenizers.Tokenizer)
-        return () if is_tokenizer and not saveable.weights else walk(saveable)
+        if is_tokenizer and not saveable.weights:
+            return ()
+        names = getattr(saveable, "saved_names", {})
+        return ((names.get(name, name), child) for name, child in walk(saveable))
 
     saving_lib._walk_saveable = walk_saveable
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_positive_integer
+from keras_attention.argument_checks import missing_method, require_positive_integer
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.masks import NOT_ALLOWED, scores_mask
 from keras_attention.layers.shapes import on_rows, output_specs
@@ -173,24 +173,73 @@ def align_mask(mask, rank: int):
 
 
 class OneHead:
-    """Base of the attention layers with one head: the projections of queries and keys.
+    """Base of the attention layers with one head: all of their computation but the formula of the logits.
 
-    A subclass stores D in `units`; None for no projections. Its other base is `BaseLayer`, which defines `make_dense`.
+        query --> project_query --+
+                                  +--> logits --> attend --> context and scores
+        key   --> project_keys ---+
+
+    A subclass defines `logits` and calls this constructor. Its other base is `BaseLayer`, which defines `make_dense`.
     """
 
-    units: int | None
-
-    def _make_projections(self) -> None:
-        """Make W and U; they have D outputs and no bias."""
+    def __init__(self, units: int | None, hard: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.units, self.hard = units, hard
         self.query_projection = self.key_projection = None
-        if self.units is not None:
+        if units is not None:
             self.query_projection, self.key_projection = (
-                self.make_dense(self.units, name, "glorot_uniform", use_bias=False) for name in ("query", "key")
+                self.make_dense(units, name, "glorot_uniform", use_bias=False) for name in ("query", "key")
             )
+
+    def build(self, query_shape, value_shape, key_shape=None) -> None:
+        """Create the weights of the projections, if there are any."""
+        if self.units is not None:
+            self.query_projection.build(query_shape)
+            self.key_projection.build(key_shape or value_shape)
+
+    def project_query(self, query):
+        """Return the projected queries W query, (B, Q, D); `query` without projections."""
+        return query if self.query_projection is None else on_rows(self.query_projection, query)
 
     def project_keys(self, key):
         """Return the projected keys U key, (B, S, D), which do not depend on the query; `key` without projections."""
         return key if self.key_projection is None else self.key_projection(key)
+
+    def logits(self, query, projected_keys):
+        """Return the logits (B, Q, S) of queries (B, Q, any) and projected keys (B, S, D)."""
+        raise missing_method(self, "logits")
+
+    def attend(self, logits, value, mask=None, noise=None):
+        """Return the context (B, Q, M) and the scores (B, Q, S) of `hard_attend` or `soft_attend`."""
+        if self.hard:
+            return hard_attend(logits, value, mask, noise)
+        if noise is not None:
+            raise ValueError(
+                "`noise` is not None, but `hard` is False; expected None. Create the layer with hard=True to sample."
+            )
+        return soft_attend(logits, value, mask)
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+        projected_keys=None,
+        noise=None,
+    ):
+        """Compute the outputs; see the docstring of the subclass."""
+        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
+        if projected_keys is None:
+            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
+        context, scores = self.attend(self.logits(query, projected_keys), value, mask, noise)
+        return (context, scores) if return_attention_scores else context
 
     def compute_output_spec(self, query, value, *_: object, return_attention_scores=False, **__: object):
         """Return shapes and dtypes of the outputs."""
@@ -225,7 +274,9 @@ class AdditiveAttention(OneHead, BaseLayer):
         those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `units` is not positive.
+        ValueError: `units` is not a positive integer, a mask has other lengths than Q and S, or `noise` is an argument
+            while `hard` is False.
+        TypeError: a mask has floats.
 
     Example:
         >>> layer = AdditiveAttention(7)
@@ -238,47 +289,18 @@ class AdditiveAttention(OneHead, BaseLayer):
     """
 
     def __init__(self, units: int, hard: bool = False, **kwargs) -> None:
-        super().__init__(**kwargs)
         require_positive_integer("units", units)
-        self.units, self.hard = units, hard
-        self._make_projections()
+        super().__init__(units, hard, **kwargs)
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights."""
-        self.query_projection.build(query_shape)
-        self.key_projection.build(key_shape or value_shape)
+        super().build(query_shape, value_shape, key_shape)
         self.vector = self.add_weight(shape=(self.units,), initializer=_vector_initializer, name="vector")
 
     def logits(self, query, projected_keys):
         """Return the logits (B, Q, S) of queries (B, Q, any) and projected keys (B, S, D)."""
         vector = ops.cast(self.vector, self.compute_dtype)  # not in `call`, Keras does not cast it
-        return additive_logits(on_rows(self.query_projection, query), projected_keys, vector)
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-        projected_keys=None,
-        noise=None,
-    ):
-        """Compute the outputs; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
-        if projected_keys is None:
-            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
-        logits = self.logits(query, projected_keys)
-        if self.hard:
-            context, scores = hard_attend(logits, value, mask, noise)
-        else:
-            context, scores = soft_attend(logits, value, mask)
-        return (context, scores) if return_attention_scores else context
+        return additive_logits(self.project_query(query), projected_keys, vector)
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -290,6 +312,7 @@ class DotProductAttention(OneHead, BaseLayer):
     Args:
         units: D, the width of the projections; None for no projections; then queries and keys need the same width.
         scaled: divide the logits by sqrt(D).
+        hard: return the value of one position instead of the weighted mean; see `hard_attend`.
 
     Call arguments:
         query: (B, Q, any).
@@ -301,13 +324,16 @@ class DotProductAttention(OneHead, BaseLayer):
         training: not used.
         projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
             `key` when None.
+        noise: (B, Q, S), Gumbel noise for sampling with hard attention.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and
         those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `units` is not positive, or `units` is None and the widths of query and key differ.
+        ValueError: `units` is not a positive integer, `units` is None and the widths of query and key differ, a mask
+            has other lengths than Q and S, or `noise` is an argument while `hard` is False.
+        TypeError: a mask has floats.
 
     Example:
         >>> layer = DotProductAttention()
@@ -317,52 +343,25 @@ class DotProductAttention(OneHead, BaseLayer):
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025.
     """
 
-    hard = False  # there is no hard variant
-
-    def __init__(self, units: int | None = None, scaled: bool = True, **kwargs) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, units: int | None = None, scaled: bool = True, hard: bool = False, **kwargs) -> None:
         if units is not None:
             require_positive_integer("units", units, ", or None for no projections")
-        self.units, self.scaled = units, scaled
-        self._make_projections()
+        super().__init__(units, hard, **kwargs)
+        self.scaled = scaled
 
     def build(self, query_shape, value_shape, key_shape=None) -> None:
         """Create the weights."""
-        key_shape = key_shape or value_shape
-        if self.units is not None:
-            self.query_projection.build(query_shape)
-            self.key_projection.build(key_shape)
-        elif query_shape[-1] != key_shape[-1]:
+        query_dim, key_dim = query_shape[-1], (key_shape or value_shape)[-1]
+        if self.units is None and query_dim != key_dim:
             raise ValueError(
-                f"Queries are {query_shape[-1]} wide and keys {key_shape[-1]}; without projections both need the "
-                "same width. Pass `units` to project them."
+                f"Queries are {query_dim} wide and keys {key_dim}; without projections both need the same width. Pass "
+                "`units` to project them."
             )
+        super().build(query_shape, value_shape, key_shape)
 
     def logits(self, query, projected_keys):
         """Return the logits (B, Q, S) of queries (B, Q, any) and projected keys (B, S, D)."""
-        query = query if self.units is None else on_rows(self.query_projection, query)  # (B, Q, D)
-        return dot_logits(query, projected_keys, self.scaled)
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-        projected_keys=None,
-    ):
-        """Compute the outputs; see the class docstring."""
-        mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)  # (B, Q, S)
-        if projected_keys is None:
-            projected_keys = self.project_keys(value if key is None else key)  # (B, S, D)
-        context, scores = soft_attend(self.logits(query, projected_keys), value, mask)
-        return (context, scores) if return_attention_scores else context
+        return dot_logits(self.project_query(query), projected_keys, self.scaled)
 
 
 def _vector_initializer(shape, dtype=None):

@@ -5,36 +5,42 @@
     value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
     contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
-`MultiHeadAttention` and `RelativeAttention` differ in what is between the projections.
+`AttentionHeads` is the base of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
+projections.
 """
 
 from __future__ import annotations
 
 import keras
-import numpy as np
 from keras import ops
 
+from keras_attention.argument_checks import require_positive_integers
+from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
 class AttentionHeads:
-    """Base of the attention layers with H heads of width D: their projections.
+    """Base of the attention layers with H heads of width D: their arguments, their projections and their output shapes.
 
-    A subclass stores `num_heads`, `key_dim`, `use_bias` and `kernel_initializer`. Its other base is `BaseLayer`, which
+    A subclass calls this constructor and `make_layers`, and defines `call`. Its other base is `BaseLayer`, which
     defines `make_dense`.
     """
 
-    num_heads: int
-    key_dim: int
-    use_bias: bool
-    kernel_initializer: keras.initializers.Initializer
+    def __init__(
+        self, num_heads: int, key_dim: int, dropout: float, use_bias: bool, kernel_initializer, **kwargs
+    ) -> None:
+        super().__init__(**kwargs)
+        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
+        self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def _make_projections(self, kernel_initializer) -> None:
-        """Make the projections of queries, keys and values: each has H D outputs."""
+    def make_layers(self, kernel_initializer) -> None:
+        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores."""
         self.query_projection, self.key_projection, self.value_projection = (
             self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
             for name in ("query", "key", "value")
         )
+        self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
 
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
         """Create the weights of all projections, with that of the outputs, H D -> M.
@@ -53,17 +59,17 @@ class AttentionHeads:
 
     def project_query(self, query):
         """Return the projected queries of all heads: (..., Q, M) -> (..., H, Q, D)."""
-        return self._project(self.query_projection, query)
+        return self.project_heads(self.query_projection, query)
 
     def project_key_value(self, value, key=None):
         """Return the projected keys and values of all heads, (..., H, S, D) each; `key` is `value` when None."""
-        keys = self._project(self.key_projection, value if key is None else key)
-        return keys, self._project(self.value_projection, value)
+        keys = self.project_heads(self.key_projection, value if key is None else key)
+        return keys, self.project_heads(self.value_projection, value)
 
-    # `_project` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
+    # `project_heads` and `project_contexts` have one reshape for the rows and the heads. With `shapes.on_rows`, which
     # restores the axes of x, they would have two, and the layer 20 operations more in a graph of unknown sizes.
 
-    def _project(self, projection: keras.layers.Dense, x):
+    def project_heads(self, projection: keras.layers.Dense, x):
         """Return a projection of x (..., S, any) for all heads, (..., H, S, D)."""
         outputs = projection(ops.reshape(x, (-1, x.shape[-1])))  # (rows, H D)
         return ops.swapaxes(reshape(outputs, (*sizes_of(x)[:-1], self.num_heads, self.key_dim)), -2, -3)
@@ -81,77 +87,13 @@ class AttentionHeads:
         return output_specs(self, query.shape, scores_shape if return_attention_scores else None)
 
 
-def value_or_query(query, value, query_mask, value_mask) -> tuple:
-    """Return the values and their mask; in self-attention, where `value` is None, those of the queries.
+def value_and_mask(query, value, query_mask, value_mask) -> tuple:
+    """Return `value` and `value_mask`; in self-attention, where `value` is None, the query and its mask.
 
     Example:
-        >>> value_or_query("the query", None, "its mask", None)
+        >>> value_and_mask("the query", None, "its mask", None)
         ('the query', 'its mask')
     """
     if value is not None:
         return value, value_mask
     return query, query_mask if value_mask is None else value_mask
-
-
-def split_heads(x, num_heads: int):
-    """Split the last axis into H heads: (..., L, H D) -> (..., H, L, D).
-
-    Example:
-        >>> tuple(split_heads(keras.ops.zeros((2, 5, 21)), 3).shape)
-        (2, 3, 5, 7)
-    """
-    return ops.swapaxes(reshape(x, (*sizes_of(x)[:-1], num_heads, x.shape[-1] // num_heads)), -2, -3)
-
-
-def split_step_heads(x, sizes: tuple, num_heads: int, key_dim: int) -> list:
-    """Split the vectors of tokens into projections and heads: (B Q, n H D) -> n tensors (B, H, Q, D).
-
-    Args:
-        x: (B Q, n H D), such as queries, keys and values side by side, n = 3.
-        sizes: (B, Q); one of them may be -1.
-        num_heads: H.
-        key_dim: D.
-
-    Example:
-        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, key_dim=7)]
-        [(2, 5, 3, 7), (2, 5, 3, 7)]
-    """
-    parts = x.shape[-1] // (num_heads * key_dim)
-    if not _can_gather(sizes[1]):
-        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, key_dim)), 1, 2)  # (B, n H, Q, D)
-        return ops.split(x, parts, axis=1)
-    order = np.arange(sizes[1] * parts * num_heads).reshape(sizes[1], parts, num_heads)
-    rows = ops.reshape(x, (-1, order.size, key_dim))
-    shape = (-1, num_heads, sizes[1], key_dim)
-    return [ops.reshape(_gather_rows(rows, order[:, part].T), shape) for part in range(parts)]
-
-
-def _can_gather(num_queries) -> bool:
-    """Return whether rows are gathered to swap queries and heads.
-
-    TensorFlow transposes the few rows of a step with all threads, which takes ten times as long as to copy them.
-    """
-    return keras.backend.backend() == "tensorflow" and isinstance(num_queries, int) and num_queries > 1
-
-
-def _gather_rows(x, order):
-    """Return the rows of x (B, R, D) in this order, an array of indices."""
-    import tensorflow as tf
-
-    return tf.gather(x, order.ravel().astype("int32"), axis=1)
-
-
-def merge_step_heads(x):
-    """Concatenate the heads: (B, H, Q, D) -> (B Q, H D), the inverse of `split_step_heads`.
-
-    Example:
-        >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
-        (6, 35)
-    """
-    _, heads, queries, key_dim = x.shape
-    if _can_gather(queries):
-        order = np.arange(heads * queries).reshape(heads, queries).T
-        x = _gather_rows(ops.reshape(x, (-1, heads * queries, key_dim)), order)
-    else:
-        x = ops.swapaxes(x, 1, 2)
-    return ops.reshape(x, (-1, heads * key_dim))

@@ -7,6 +7,7 @@ WordEncoder:  the masks and shapes of the layers that encode words from their ch
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -77,6 +78,17 @@ def build_once(layer: keras.layers.Layer, *shapes: tuple) -> None:
     """
     if not layer.built:
         layer.build(*shapes)
+
+
+def rematerialize_if(condition: bool, function: Callable) -> Callable:
+    """Return a function of tensors; if the condition is True, its backward pass computes its activations again.
+
+    Example:
+        >>> double = rematerialize_if(True, lambda x: 2 * x)
+        >>> float(double(keras.ops.array(3.5)))
+        7.0
+    """
+    return keras.remat(lambda *tensors: function(*tensors)) if condition else function  # a partial has no name
 
 
 class WordEncoder:

@@ -26,7 +26,7 @@ class InputEmbedding(BaseLayer):
 
     Call arguments:
         tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
-        segment_ids: (B, L) int; all 0 when None.
+        segment_ids: (B, L) int; all 0 when None. None without segment vectors.
         start: position of the first token, a scalar int or (B, 1).
         training: whether dropout is active.
 
@@ -34,7 +34,7 @@ class InputEmbedding(BaseLayer):
         (B, L, M).
 
     Raises:
-        ValueError: `num_segments` is negative or not an integer.
+        ValueError: `num_segments` is negative or not an integer, or `segment_ids` is an argument while it is 0.
 
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
@@ -62,7 +62,7 @@ class InputEmbedding(BaseLayer):
         self.norm_epsilon, self.dropout = norm_epsilon, dropout
         self.initializer = keras.initializers.get(initializer)
         self.segments = self.norm = None
-        if num_segments:  # the width of the vectors, here 1, is known in `build`
+        if num_segments:  # `build` replaces the width 1 by M
             self.segments = keras.layers.Embedding(
                 num_segments, 1, initializer, dtype=self.dtype_policy, name="segments"
             )
@@ -83,6 +83,11 @@ class InputEmbedding(BaseLayer):
     def call(self, tokens, segment_ids=None, start=0, training=False):
         """Compute the outputs; see the class docstring."""
         x = tokens * self.scale if self.scale != 1.0 else tokens
+        if self.segments is None and segment_ids is not None:
+            raise ValueError(
+                "`segment_ids` is an argument, but `num_segments` is 0; expected None. Create the layer with a larger "
+                "`num_segments` to pass them."
+            )
         if self.segments is not None:
             segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids
             x = x + self.segments(segment_ids)

@@ -41,7 +41,8 @@ class ImageEncoder(keras.layers.Layer):
         (B, R, C), the regions row by row: R = `rows` * `columns`.
 
     Raises:
-        ValueError: the network or a layer is unknown, or the output of `grid_layer` is not a grid.
+        ValueError: the network or a layer is unknown, the network has no width multiplier, the output of `grid_layer`
+            is not a grid, or `image_size` is not a multiple of 4 for `"small_cnn"`.
 
     Example:
         >>> encoder = ImageEncoder("small_cnn", image_size=32)

@@ -139,6 +139,7 @@ def scores_mask(
 
     Raises:
         ValueError: the lengths of a mask are neither those of `query` and `value`, nor 1.
+        TypeError: a mask has floats; see `combine_masks`.
 
     Example:
         >>> import keras
@@ -153,6 +154,12 @@ def scores_mask(
     _check_length("attention_mask", attention_mask, (query.shape[-2], value.shape[-2]))
     causal = causal_mask(ops.shape(query)[-2], ops.shape(value)[-2]) if use_causal_mask else None
     return combine_masks(value_mask, key_mask, attention_mask, causal)
+
+
+def check_memory_mask(memory, memory_mask) -> None:
+    """Raise ValueError if there is a mask without a memory."""
+    if memory is None and memory_mask is not None:
+        raise ValueError("`memory_mask` is an argument, but `memory` is None; expected None. Pass `memory` too.")
 
 
 def _check_length(name: str, mask, lengths: tuple) -> None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.attention import align_mask, dot_logits, soft_attend
-from keras_attention.layers.attention_heads import AttentionHeads, value_or_query
+from keras_attention.layers.attention_heads import AttentionHeads, value_and_mask
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 
 
@@ -42,7 +40,8 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not a positive integer.
+        ValueError: `num_heads` or `key_dim` is not a positive integer, or a mask has other lengths than Q and S.
+        TypeError: a mask has floats.
 
     Example:
         >>> layer = MultiHeadAttention(num_heads=3, key_dim=5)
@@ -62,16 +61,11 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
-        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
-        self.num_heads, self.key_dim = num_heads, key_dim
-        self.dropout, self.use_bias = dropout, use_bias
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+        super().__init__(num_heads, key_dim, dropout, use_bias, kernel_initializer, **kwargs)
         initializer = self.kernel_initializer
         if isinstance(initializer, keras.initializers.GlorotUniform):
             initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
-        self._make_projections(initializer)
-        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
+        self.make_layers(initializer)
 
     def call(
         self,
@@ -87,13 +81,13 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         use_causal_mask=False,
     ):
         """Compute the outputs; see the class docstring."""
-        value, value_mask = value_or_query(query, value, query_mask, value_mask)
+        value, value_mask = value_and_mask(query, value, query_mask, value_mask)
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         query = self.project_query(query)  # (B, H, Q, D)
         keys, values = self.project_key_value(value, key)  # (B, H, S, D) each
         dropout_fn = self.dropout_layer.function(bool(training))
         if _can_fuse(query) and dropout_fn is None and not return_attention_scores:
-            return self.project_contexts(_fused(query, keys, values, mask))
+            return self.project_contexts(_fused_attention(query, keys, values, mask))
         contexts, scores = soft_attend(dot_logits(query, keys), values, mask, dropout_fn)  # (B, H, Q, D), (B, H, Q, S)
         outputs = self.project_contexts(contexts)
         return (outputs, scores) if return_attention_scores else outputs
@@ -108,7 +102,7 @@ def _can_fuse(query) -> bool:
     return query.dtype != "float16" or jax.default_backend() != "cpu"
 
 
-def _fused(query, keys, values, mask):
+def _fused_attention(query, keys, values, mask):
     """Return the context (B, H, Q, D) from the backend's fused kernel, which does not store the scores."""
     query, keys, values = (ops.swapaxes(x, 1, 2) for x in (query, keys, values))
     mask = align_mask(mask, 4)

@@ -109,8 +109,8 @@ class BagOfNGrams(BaseLayer):
         """Create the weights."""
         self.ngrams.build(inputs_shape)
         characters = np.zeros((self.vocabulary_size, _PIECE_LENGTH), "int32")
-        for of_piece, piece in zip(characters, self.pieces or (), strict=False):
-            of_piece[: len(piece)] = [ord(char) for char in piece[:_PIECE_LENGTH]]
+        for row, piece in zip(characters, self.pieces or (), strict=False):
+            row[: len(piece)] = [ord(char) for char in piece[:_PIECE_LENGTH]]
         self.characters = self.add_constant("characters", characters)
 
     def call(self, inputs, mask=None):
@@ -120,9 +120,9 @@ class BagOfNGrams(BaseLayer):
         ids = ops.concatenate([inputs, pairs + self.vocabulary_size], axis=1)  # (B, 2 S - 1)
         are_real = ops.concatenate([mask, mask[:, 1:]], axis=1)  # padding is on the right
         characters = self._characters_of(inputs, mask)  # (B, 16 S)
-        of_tokens = self._sum(ids, are_real) / _root_of_count(mask)  # (B, F)
-        of_strings = self._sum(*self._strings(characters)) / (4 * _root_of_count(characters > 0))  # (B, F)
-        return ops.cast(self.learning_rate_scale * (of_tokens + of_strings), self.compute_dtype)
+        token_sums = self._sum(ids, are_real) / _root_of_count(mask)  # (B, F)
+        string_sums = self._sum(*self._strings(characters)) / (4 * _root_of_count(characters > 0))  # (B, F)
+        return ops.cast(self.learning_rate_scale * (token_sums + string_sums), self.compute_dtype)
 
     def _sum(self, ids, are_real):
         """Return the sum (B, F) of the vectors of n-grams (B, n), in float32: half precision loses long sums."""

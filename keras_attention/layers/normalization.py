@@ -35,7 +35,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         centered = x - ops.mean(x, axis=-1, keepdims=True)
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-        gamma, beta = (ops.cast(x, centered.dtype) for x in (self.gamma, self.beta))
+        gamma, beta = (ops.cast(weight, x.dtype) for weight in (self.gamma, self.beta))
         return ops.cast(centered * ops.rsqrt(variance + self.epsilon) * gamma + beta, self.compute_dtype)
 
 

@@ -39,8 +39,8 @@ def append_coordinates(grid):
 
     Reference: Liu et al., 2018, https://arxiv.org/abs/1807.03247.
     """
-    lines = [np.linspace(-1.0, 1.0, size, dtype="float32") for size in grid.shape[1:3]]
-    coordinates = np.stack(np.meshgrid(*lines, indexing="ij"), axis=-1)  # (rows, columns, 2)
+    axes = [np.linspace(-1.0, 1.0, size, dtype="float32") for size in grid.shape[1:3]]
+    coordinates = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)  # (rows, columns, 2)
     coordinates = ops.zeros_like(grid[..., :1]) + ops.cast(coordinates, grid.dtype)
     return ops.concatenate([grid, coordinates], axis=-1)
 
@@ -63,8 +63,13 @@ def gaussian_kernel(rows: int, columns: int, deviation: float) -> np.ndarray:
         >>> print(gaussian_kernel(1, 3, 1.0)[0].round(2))  # 1, exp(-1/2) and exp(-2), divided by their sum
         [0.57 0.35 0.08]
     """
-    lines = [np.exp(-np.square(np.subtract.outer(x, x) / deviation) / 2) for x in map(np.arange, (rows, columns))]
-    return np.kron(*(line / line.sum(-1, keepdims=True) for line in lines)).astype("float32")
+
+    def axis_kernel(size: int) -> np.ndarray:
+        distances = np.subtract.outer(np.arange(size), np.arange(size))
+        weights = np.exp(-np.square(distances / deviation) / 2)
+        return weights / weights.sum(-1, keepdims=True)
+
+    return np.kron(axis_kernel(rows), axis_kernel(columns)).astype("float32")
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -11,11 +11,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attention.argument_checks import require_even, require_positive_integers
+from keras_attention.argument_checks import require_even
 from keras_attention.layers.attention import dot_logits, soft_attend
-from keras_attention.layers.attention_heads import AttentionHeads, split_heads, value_or_query
+from keras_attention.layers.attention_heads import AttentionHeads, value_and_mask
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.dropout import Dropout
 from keras_attention.layers.masks import scores_mask
 from keras_attention.layers.positions import sinusoidal_positions
 from keras_attention.layers.shapes import reshape, sizes_of
@@ -63,10 +62,10 @@ def relative_shift(logits):
 
     Reference: Dai et al., 2019, https://arxiv.org/abs/1901.02860, appendix B.
     """
-    *lead, queries, distances = sizes_of(logits)
-    x = reshape(logits, (*lead, distances, queries))[..., 1:, :]  # (..., Q + S - 1, Q)
-    rest = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
-    return reshape(x, (*lead, queries, rest))[..., : distances - queries]
+    *leading_shape, queries, distances = sizes_of(logits)
+    x = reshape(logits, (*leading_shape, distances, queries))[..., 1:, :]  # (..., Q + S - 1, Q)
+    columns = sizes_of(x)[-2]  # Q + S - 1, or 0 for an empty sequence
+    return reshape(x, (*leading_shape, queries, columns))[..., : distances - queries]
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -104,8 +103,9 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         and those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `num_heads` or `key_dim` is not a positive integer, M is odd, or `same_segment` is not None while
-            `use_segments` is False.
+        ValueError: `num_heads` or `key_dim` is not a positive integer, M is odd, a mask has other lengths than Q and S,
+            or `same_segment` is an argument while `use_segments` is False.
+        TypeError: a mask has floats.
 
     Example:
         >>> layer = RelativeAttention(num_heads=3, key_dim=4)
@@ -127,27 +127,28 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         kernel_initializer="glorot_uniform",
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
-        require_positive_integers(num_heads=num_heads, key_dim=key_dim)
-        self.num_heads, self.key_dim = num_heads, key_dim
-        self.use_segments, self.use_bias, self.dropout = use_segments, use_bias, dropout
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self._make_projections(self.kernel_initializer)
-        self.distance_projection = self.make_dense(num_heads * key_dim, "distance", self.kernel_initializer, False)
-        self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
+        super().__init__(num_heads, key_dim, dropout, use_bias, kernel_initializer, **kwargs)
+        self.use_segments = use_segments
+        self.make_layers(self.kernel_initializer)
+        self.distance_projection = self.make_dense(
+            num_heads * key_dim, "distance", self.kernel_initializer, use_bias=False
+        )
 
     def build(self, query_shape, value_shape=None, key_shape=None, encodings_shape=None) -> None:
         """Create the weights."""
         require_even("width", query_shape[-1])
         super().build(query_shape, value_shape, key_shape)
         self.distance_projection.build(encodings_shape or (None, query_shape[-1]))
-        self.content_bias, self.distance_bias = self._vectors("content_bias"), self._vectors("distance_bias")
+        self.content_bias = self._add_vectors("content_bias")  # u
+        self.distance_bias = self._add_vectors("distance_bias")  # v
         if self.use_segments:
-            self.segment_bias, self.segments = self._vectors("segment_bias"), self._vectors("segments", 2)
+            self.segment_bias = self._add_vectors("segment_bias")  # w
+            self.segments = self._add_vectors("segments", 2)  # e
 
-    def _vectors(self, name: str, *lead: int):
-        initializer, shape = self.kernel_initializer.clone(), (*lead, self.num_heads, self.key_dim)
-        return self.add_weight(shape=shape, initializer=initializer, name=name)
+    def _add_vectors(self, name: str, *leading_shape: int):
+        """Return a weight with a vector for each head, (..., H, D)."""
+        shape = (*leading_shape, self.num_heads, self.key_dim)
+        return self.add_weight(shape=shape, initializer=self.kernel_initializer.clone(), name=name)
 
     def call(
         self,
@@ -165,7 +166,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         same_segment=None,
     ):
         """Compute the outputs; see the class docstring."""
-        value, value_mask = value_or_query(query, value, query_mask, value_mask)
+        value, value_mask = value_and_mask(query, value, query_mask, value_mask)
         mask = scores_mask(query, value, key, value_mask, key_mask, attention_mask, use_causal_mask)
         if encodings is None:
             encodings = relative_encodings(ops.shape(query)[1], ops.shape(value)[1], query.shape[-1])
@@ -177,7 +178,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     def project_distances(self, encodings):
         """Return the projected distance encodings: (..., M) -> (H, ..., D); they depend only on the weights."""
-        return split_heads(self.distance_projection(ops.cast(encodings, self.compute_dtype)), self.num_heads)
+        return self.project_heads(self.distance_projection, ops.cast(encodings, self.compute_dtype))
 
     def attend_projected(self, query, keys, values, mask, distances, same_segment=None, training=False):
         """Return the output and the scores for projected queries, keys and values.

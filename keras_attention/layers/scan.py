@@ -34,10 +34,10 @@ def scan(body: Callable, carry, steps: dict, reverse: bool = False):
     }  # an unknown one last
     dtype = next(iter(steps.values())).dtype
     packed = ops.concatenate([ops.cast(steps[name], dtype) for name in widths], axis=-1)  # (T, B, all widths)
-    return _scan(lambda carry, row: body(carry, _unpack(row, widths)), carry, packed, reverse)
+    return _scan_tensor(lambda carry, row: body(carry, _unpack(row, widths)), carry, packed, reverse)
 
 
-def _scan(body: Callable, carry, steps, reverse: bool):
+def _scan_tensor(body: Callable, carry, steps, reverse: bool):
     """Return the last carry and the outputs of `keras.ops.scan` for steps (T, B, any), also for 0 steps.
 
     In a TensorFlow graph with an unknown batch size, the outputs of 0 steps cannot be stacked. So a step of zeros is

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer, build_once
-from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
-from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
-from keras_attention.layers.decoding.stack import prefill_stack, step_stack
-from keras_attention.layers.masks import causal_mask, implicit_mask
+from keras_attention.layers.base import BaseLayer, build_once, rematerialize_if
+from keras_attention.layers.decoding.stack import start_transformer, step_transformer
+from keras_attention.layers.masks import causal_mask, check_memory_mask, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.shapes import output_specs
 
@@ -21,11 +19,11 @@ from keras_attention.layers.shapes import output_specs
 class Transformer(BaseLayer):
     """A stack of Transformer blocks over embedded tokens: an encoder, or a decoder (causal).
 
-    outputs = norm(blocks(inputs(tokens))); without `norm_epsilon`, outputs = blocks(inputs(tokens)).
+    x = blocks(input_embedding(tokens)); outputs = norm(x), or x without `norm_epsilon`.
 
     Args:
         blocks: list of `TransformerBlock`s; may be empty.
-        inputs: an `InputEmbedding`, which adds positions.
+        input_embedding: an `InputEmbedding`, which adds positions.
         causal: each token attends to itself and to earlier tokens only.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
@@ -45,7 +43,10 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `memory` is missing with `has_memory`, or is an argument without it.
+        ValueError: `memory` is missing with `has_memory`, or is an argument without it; `memory_mask` is an argument
+            without `memory`; a mask has other lengths than L and S; or `segment_ids` is an argument and
+            `input_embedding` has no segments.
+        TypeError: a mask has floats.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, SinusoidalPositions, TransformerBlock
@@ -57,34 +58,42 @@ class Transformer(BaseLayer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
+    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
-        inputs: keras.layers.Layer,
+        input_embedding: keras.layers.Layer,
         causal: bool = False,
         norm_epsilon: float | None = None,
         has_memory: bool = False,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
-        self.blocks, self.inputs, self.causal, self.norm_epsilon = list(blocks), inputs, causal, norm_epsilon
-        self.has_memory = has_memory
+        self.blocks, self.input_embedding, self.has_memory = list(blocks), input_embedding, has_memory
+        self.causal, self.norm_epsilon = causal, norm_epsilon
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, memory_shape=None) -> None:
         """Create the weights."""
-        if (memory_shape is not None) != self.has_memory:
-            received = "is None" if memory_shape is None else f"has the shape {tuple(memory_shape)}"
-            raise ValueError(
-                f"`has_memory` is {self.has_memory}, but `memory` {received}; expected a memory if and "
-                "only if `has_memory` is True."
-            )
-        build_once(self.inputs, tokens_shape)
+        self._check_memory(memory_shape)
+        build_once(self.input_embedding, tokens_shape)
         for block in self.blocks:
             build_once(block, tokens_shape, memory_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
+
+    def _check_memory(self, memory, memory_mask=None) -> None:
+        """Raise ValueError unless there is a memory, or its shape, if and only if `has_memory`."""
+        check_memory_mask(memory, memory_mask)
+        if memory is None and self.has_memory:
+            raise ValueError("`memory` is None, but `has_memory` is True; expected (B, S, any). Pass `memory`.")
+        if memory is not None and not self.has_memory:
+            raise ValueError(
+                "`memory` is an argument, but `has_memory` is False; expected None. Create the layer with "
+                "has_memory=True."
+            )
 
     @staticmethod
     def encoder_arguments(encoded, mask) -> dict:
@@ -102,75 +111,39 @@ class Transformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
-        x, scores = self.inputs(tokens, segment_ids=segment_ids, training=training), []
+        self._check_memory(memory, memory_mask)
+        x = self.input_embedding(tokens, segment_ids=segment_ids, training=training)
         options = {
             "mask": implicit_mask(tokens) if mask is None else mask,
             "memory_mask": implicit_mask(memory) if memory_mask is None else memory_mask,
             "attention_mask": causal_mask(ops.shape(x)[1]) if self.causal else None,
             "training": training,
         }
-        arguments = [] if memory is None else [memory]
+        arguments, scores = [] if memory is None else [memory], []
         for block in self.blocks:
+            run = functools.partial(block, **options)
             if return_attention_scores:
-                x, block_scores = block(x, *arguments, return_attention_scores=True, **options)
+                x, block_scores = run(x, *arguments, return_attention_scores=True)
                 scores.append(block_scores)
-            elif self.rematerialize and training:
-                x = keras.remat(lambda *inputs, block=block: block(*inputs, **options))(x, *arguments)
             else:
-                x = block(x, *arguments, **options)
+                x = rematerialize_if(self.rematerialize and training, run)(x, *arguments)
         outputs = apply_norm(self.norm, x)
         return (outputs, scores) if return_attention_scores else outputs
 
     def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
+        """Read a prompt (B, L, M) in one pass, and return the state before the next token; see `start_transformer`."""
+        self._check_memory(memory, memory_mask)
+        return start_transformer(self, tokens, length, memory, memory_mask, mask)
 
-        Args:
-            tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
-            length: T, the maximum number of tokens, an integer or a scalar tensor.
-            memory: (B, S, any) or None.
-            memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
-            mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right. On JAX,
-                `length` counts the padding too.
+    def step(self, tokens, state: dict) -> tuple:
+        """Advance every beam by one token (B, K, M); see `step_transformer`."""
+        return step_transformer(self, tokens, state)
 
-        Returns:
-            dict of `constants`, `carry` and `cache`.
-        """
-        sizes, constants, block_memory = ops.shape(tokens)[:2], {}, None
-        if self.has_memory:
-            memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-            block_memory = memory_inputs(ops.cast(memory, self.compute_dtype), memory_mask)
-            constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
-        constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(self.blocks)}
-        prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
-        x = ops.reshape(self.inputs(tokens), (-1, tokens.shape[-1]))  # (B L, M)
-        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
-        mask = ops.ones(sizes, "bool") if mask is None else mask
-        return {"constants": constants, **first_state(prompt_caches, mask, length)}
-
-    def step(self, tokens, state: dict):
-        """Advance every beam by one token.
-
-        Args:
-            tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `decoding/cache.py`.
-
-        Returns:
-            outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None
-            without a memory.
-        """
-        _, beams, width = tokens.shape
-        x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
-        position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
-        x = ops.reshape(self.inputs(x, start=position), (-1, width))  # (B K, M)
-        memory = state["constants"].get("memory", {})
-        step, state = begin_step(state, memory.get("bias"), self.compute_dtype)
-        x, state, scores = step_stack(self.blocks, x, state, functools.partial(step_block, step=step))
-        means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]  # (B, K, S)
-        mean = functools.reduce(ops.add, means) * (memory["scale"] / len(means)) if means else None
-        return ops.reshape(apply_norm(self.norm, x), (-1, beams, width)), state, mean
-
-    def compute_output_spec(self, tokens, memory=None, *_: object, return_attention_scores=False, **__: object):
+    def compute_output_spec(
+        self, tokens, memory=None, *_: object, memory_mask=None, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
+        self._check_memory(memory, memory_mask)
         if not return_attention_scores:
             return output_specs(self, tokens.shape)
         specs = [block.compute_output_spec(tokens, memory, return_attention_scores=True) for block in self.blocks]

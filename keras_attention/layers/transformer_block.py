@@ -16,7 +16,7 @@ import keras
 from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.masks import implicit_mask
+from keras_attention.layers.masks import check_memory_mask, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.shapes import on_rows, output_specs
@@ -55,8 +55,10 @@ class TransformerBlock(BaseLayer):
         cross-attention (B, H, L, S) or, without a memory, of the self-attention (B, H, L, L).
 
     Raises:
-        ValueError: a number is not a positive integer, M is not a multiple of H, `attention` does not have H heads, or
-            calls with and without a memory are mixed.
+        ValueError: a number is not a positive integer, M is not a multiple of H, `attention` does not have H heads,
+            calls with and without a memory are mixed, `memory_mask` is an argument without `memory`, or a mask has
+            other lengths than L and S.
+        TypeError: a mask has floats.
 
     Example:
         >>> embedding, block = keras.layers.Embedding(11, 6, mask_zero=True), TransformerBlock(2, 13)
@@ -87,7 +89,8 @@ class TransformerBlock(BaseLayer):
                 f"`num_heads` is {num_heads}, but `attention` has {attention.num_heads} heads; expected equal numbers."
             )
         self.num_heads, self.intermediate_dim, self.norm_first = num_heads, intermediate_dim, norm_first
-        self.dropout, self.epsilon, self.attention, self.cross_attention = dropout, epsilon, attention, None
+        self.dropout, self.epsilon, self.attention = dropout, epsilon, attention
+        self.cross_attention = None  # `build` creates it for a memory
         self.activation = keras.activations.get(activation)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
@@ -134,7 +137,7 @@ class TransformerBlock(BaseLayer):
         use_causal_mask=False,
     ):
         """Compute the outputs; see the class docstring."""
-        self._check_memory(memory)
+        self._check_memory(memory, memory_mask)
         mask = implicit_mask(inputs) if mask is None else mask
         memory_mask = implicit_mask(memory) if memory_mask is None else memory_mask
         options = {"return_attention_scores": return_attention_scores, "training": training}
@@ -153,7 +156,8 @@ class TransformerBlock(BaseLayer):
         scores = scores if self.cross_attention is None else cross_scores
         return (outputs, scores) if return_attention_scores else outputs
 
-    def _check_memory(self, memory) -> None:
+    def _check_memory(self, memory, memory_mask) -> None:
+        check_memory_mask(memory, memory_mask)
         if memory is None and self.cross_attention is not None:
             raise ValueError("`memory` is None, but this block was built with a memory; expected (B, S, any).")
         if memory is not None and self.cross_attention is None:
@@ -198,17 +202,19 @@ class TransformerBlock(BaseLayer):
         x = x + self.dropout_layer(output, training=training)
         return (x if self.norm_first else norm(x)), extra
 
-    def attention_inputs(self, x):
-        """Return the input of the self-attention: norm(x) with pre-norm, x with post-norm."""
+    def self_attention_input(self, x):
+        """Return what the self-attention reads of the inputs x: norm(x) with pre-norm, x with post-norm."""
         return self.attention_norm(x) if self.norm_first else x
 
     def feed_forward(self, x):
         """Return W_2 f(W_1 x + b_1) + b_2."""
         return on_rows(lambda rows: self.output_projection(self.hidden(rows)), x)
 
-    def compute_output_spec(self, inputs, memory=None, *_: object, return_attention_scores=False, **__: object):
+    def compute_output_spec(
+        self, inputs, memory=None, *_: object, memory_mask=None, return_attention_scores=False, **__: object
+    ):
         """Return shapes and dtypes of the outputs."""
-        self._check_memory(memory)
+        self._check_memory(memory, memory_mask)
         length = (inputs if memory is None else memory).shape[1]
         scores_shape = (inputs.shape[0], self.num_heads, inputs.shape[1], length)
         return output_specs(self, inputs.shape, scores_shape if return_attention_scores else None)

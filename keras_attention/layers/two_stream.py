@@ -16,16 +16,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from keras_attention.layers.base import BaseLayer, build_once
-from keras_attention.layers.decoding.blocks import block_constants
-from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
-from keras_attention.layers.decoding.relative_blocks import (
-    StreamInputs,
-    decoding_distances,
-    prefill_content,
-    step_streams,
-)
-from keras_attention.layers.decoding.stack import prefill_stack, step_stack
+from keras_attention.layers.base import BaseLayer, build_once, rematerialize_if
+from keras_attention.layers.decoding.relative_stack import start_relative_transformer, step_relative_transformer
 from keras_attention.layers.masks import attach_mask, combine_masks, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.relative import RelativeAttention, relative_encodings
@@ -74,7 +66,7 @@ class RelativeTransformer(BaseLayer):
 
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
-        inputs: an `InputEmbedding` without positions and segments.
+        input_embedding: an `InputEmbedding` without positions and segments.
         norm_epsilon: epsilon of a layer normalization after the last block, for pre-norm stacks; None for no
             normalization.
 
@@ -97,7 +89,9 @@ class RelativeTransformer(BaseLayer):
         stream.
 
     Raises:
-        ValueError: the attention of a block is not a `RelativeAttention`.
+        ValueError: the attention of a block is not a `RelativeAttention`, M is odd, `segment_ids` is an argument while
+            the attention has no segments, or `target_mapping` is an argument without `queries`.
+        TypeError: a mask has floats.
 
     Example:
         >>> from keras_attention.layers import InputEmbedding, RelativeAttention, TransformerBlock
@@ -110,10 +104,12 @@ class RelativeTransformer(BaseLayer):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.3 and 2.4.
     """
 
+    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
-        inputs: keras.layers.Layer,
+        input_embedding: keras.layers.Layer,
         norm_epsilon: float | None = None,
         **kwargs,
     ) -> None:
@@ -123,13 +119,13 @@ class RelativeTransformer(BaseLayer):
                 "The attention of a block is not a `RelativeAttention`; expected blocks such as "
                 "TransformerBlock(num_heads, intermediate_dim, attention=RelativeAttention(num_heads, key_dim))."
             )
-        self.blocks, self.inputs, self.norm_epsilon = list(blocks), inputs, norm_epsilon
+        self.blocks, self.input_embedding, self.norm_epsilon = list(blocks), input_embedding, norm_epsilon
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
     def build(self, tokens_shape, **_: Any) -> None:
         """Create the weights."""
-        for layer in (self.inputs, *self.blocks):
+        for layer in (self.input_embedding, *self.blocks):
             build_once(layer, tokens_shape)
         if self.norm is not None:
             self.norm.build(tokens_shape)
@@ -147,8 +143,12 @@ class RelativeTransformer(BaseLayer):
         training=None,
     ):
         """Compute the outputs; see the class docstring."""
+        if queries is None and target_mapping is not None:
+            raise ValueError(
+                "`target_mapping` is an argument, but `queries` is None; expected None. Pass `queries` too."
+            )
         mask = implicit_mask(tokens) if mask is None else mask
-        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
+        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
         streams = [tokens] if queries is None else [tokens, queries]
         outputs, _, scores = self._run_blocks(streams, attention_inputs, memories, return_attention_scores, training)
         outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
@@ -171,14 +171,15 @@ class RelativeTransformer(BaseLayer):
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
             (B, m). Memories do not include padding. No gradient flows into them.
         """
-        attention_inputs = _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
+        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
         outputs, block_inputs, _ = self._run_blocks([tokens], attention_inputs, memories)
         mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
         new_memories = {}
         for i, x in enumerate(block_inputs):
-            new_memories[f"block_{i}"], new_memories["mask"] = gather_last(ops.stop_gradient(x), mask, memory_length)
+            memory, memory_mask = gather_last(ops.stop_gradient(x), mask, memory_length)
+            new_memories |= {f"block_{i}": memory, "mask": memory_mask}  # all blocks have the same mask
         return outputs, new_memories
 
     def _run_blocks(
@@ -190,68 +191,27 @@ class RelativeTransformer(BaseLayer):
             the outputs of the last stream; the inputs of each block, which are its memories and the content stream,
             (B, m + L, M) each; and the scores of the last stream.
         """
-        streams, block_inputs, scores = [self.inputs(x, training=training) for x in streams], [], []
+        streams = [self.input_embedding(x, training=training) for x in streams]
+        block_inputs, scores = [], []
         for i, block in enumerate(self.blocks):
             previous = [] if memories is None else [ops.cast(memories[f"block_{i}"], streams[0].dtype)]
             block_inputs.append(ops.concatenate([*previous, streams[0]], axis=1))
             run = functools.partial(_run_block, block, attention_inputs, training)
-            if self.rematerialize and training and not return_attention_scores:
-                streams = keras.remat(lambda *tensors, run=run: run(*tensors)[0])(block_inputs[-1], *streams)
-            else:
+            if return_attention_scores:
                 streams, block_scores = run(block_inputs[-1], *streams)
                 scores.append(block_scores)
+            else:
+                run_streams = rematerialize_if(self.rematerialize and training, lambda *x, run=run: run(*x)[0])
+                streams = run_streams(block_inputs[-1], *streams)
         return apply_norm(self.norm, streams[-1]), block_inputs, scores
 
     def start(self, tokens, length) -> dict:
-        """Read `tokens` in one pass, and return the state before the next token; `decoding/cache.py` describes it.
+        """Read a prompt (B, L, M), and return the state before the next token; see `start_relative_transformer`."""
+        return start_relative_transformer(self, tokens, length)
 
-        Args:
-            tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
-            length: T, the maximum number of tokens, an integer or a scalar tensor.
-
-        Returns:
-            dict of three dicts, for one beam:
-
-            constants   block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
-                        prompt_mask   (B, L)
-            carry       position      (B, 1), the number of tokens read
-                        written_by    (B, 1, recent), the beam that wrote each recent slot; -1 for none
-                        past_bias     (B, 1, L), added to the logits of the past slots
-            cache       num_written   how many recent slots are written
-                        recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
-        """
-        (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
-        constants = {f"block_{i}": block_constants(block) for i, block in enumerate(self.blocks)}
-        encodings = relative_encodings(prompt_length, prompt_length, width)
-        prompt = prompt_inputs((batch, prompt_length))
-        prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
-        x = ops.reshape(self.inputs(tokens), (-1, width))  # (B L, M)
-        prompt_caches = prefill_stack(self.blocks, x, constants, prefill)
-        constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
-        state = first_state(prompt_caches, constants["prompt_mask"], length)
-        recent_slots = state["carry"]["written_by"].shape[2]
-        for i, block in enumerate(self.blocks):
-            constants[f"block_{i}"]["distances"] = decoding_distances(block, length, recent_slots, width)
-        return {"constants": constants, **state}
-
-    def step(self, tokens, state: dict, queries):
-        """Advance every beam by one token, and return the output for the next position.
-
-        Args:
-            tokens: (B, K, M) embedded tokens.
-            state: from `start` or the last step; see `decoding/cache.py`.
-            queries: (B, K, M), the input of the query stream.
-
-        Returns:
-            outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
-        """
-        _, beams, width = tokens.shape
-        x = ops.reshape(self.inputs(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
-        position = ops.max(state["carry"]["position"])  # equal in all texts
-        step, state = begin_step(state, dtype=self.compute_dtype)
-        streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])
-        x, state, _ = step_stack(self.blocks, x, state, functools.partial(step_streams, streams=streams))
-        return ops.reshape(apply_norm(self.norm, x), (-1, 2 * beams, width))[:, beams:], state, None
+    def step(self, tokens, state: dict, queries) -> tuple:
+        """Advance every beam by one token (B, K, M); see `step_relative_transformer`."""
+        return step_relative_transformer(self, tokens, state, queries)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
@@ -279,7 +239,7 @@ def _run_block(block, attention_inputs: AttentionInputs, training, inputs, conte
     their masks and queries differ. Return the outputs, one per stream, and the scores of the last stream.
     """
     attention = block.attention
-    keys, values = attention.project_key_value(block.attention_inputs(inputs))
+    keys, values = attention.project_key_value(block.self_attention_input(inputs))
     distances = attention.project_distances(attention_inputs.encodings)
 
     def attend_with(mask, x):
@@ -310,7 +270,9 @@ def _at_targets(self_attend: Callable, target_mapping) -> Callable:
     return self_attend_at_targets
 
 
-def _attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None) -> AttentionInputs:
+def _make_attention_inputs(
+    tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None
+) -> AttentionInputs:
     """Return what the attention of all blocks reads; see `RelativeTransformer` for the arguments."""
     length, previous_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
     num_keys = length if memories is None else length + ops.shape(previous_mask)[1]

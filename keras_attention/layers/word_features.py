@@ -17,38 +17,6 @@ from keras_attention.layers.masks import zero_padding
 from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_mask
 
 
-def _character_classes(characters: Sequence[str], vocabulary_size: int) -> np.ndarray:
-    """Return (characters, 3) float32: whether each character is upper case, lower case, and a digit."""
-    classes = np.zeros((vocabulary_size, 3), "float32")
-    for i, char in enumerate(characters):
-        classes[i] = len(char) == 1 and [char.isupper(), char.islower(), char.isdigit()]
-    return classes
-
-
-def _hash_affixes(inputs, mask, max_affix_length: int, hash_buckets: int):
-    """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
-    characters = ops.where(mask, inputs + 1, 0)  # (B, I, characters), 0 = no character
-    characters = ops.pad(characters, [[0, 0], [0, 0], [0, max_affix_length]])
-    lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)  # (B, I, 1)
-    hashes = []
-    for is_suffix in (0, 1):
-        hashed = ops.full_like(lengths, is_suffix)  # (B, I, 1)
-        for i in range(max_affix_length):
-            at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)  # (B, I, 1), the index of the character
-            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)  # (B, I, 1)
-            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), hash_buckets)
-            hashes.append(hashed)
-    return ops.concatenate(hashes, axis=-1)
-
-
-def _shapes(character_classes, inputs, mask):
-    """Return (B, I, 9): whether the first, any and every character of a word has each of the three classes."""
-    classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]  # (B, I, characters, 3 and 1)
-    some = ops.max(ops.where(mask, classes, -np.inf), axis=2)  # (B, I, 3)
-    every = ops.min(ops.where(mask, classes, np.inf), axis=2)  # (B, I, 3)
-    return ops.concatenate([classes[:, :, 0], some, every], axis=-1)
-
-
 @keras.saving.register_keras_serializable("keras_attention")
 class AffixEncoder(WordEncoder, BaseLayer):
     """Encode each word from its prefixes, suffixes and shape, which is useful to tag words outside the vocabulary.
@@ -122,5 +90,37 @@ class AffixEncoder(WordEncoder, BaseLayer):
             _hash_affixes(inputs, mask, self.max_affix_length, self.hash_buckets)
         )  # (B, I, 2 n, affix_dim)
         affixes = ops.reshape(affixes, (-1, ops.shape(inputs)[1], 2 * self.max_affix_length * self.affix_dim))
-        shapes = ops.cast(_shapes(self.character_classes, inputs, mask), affixes.dtype)
+        shapes = ops.cast(_word_shapes(self.character_classes, inputs, mask), affixes.dtype)
         return zero_padding(ops.concatenate([affixes, shapes], axis=-1), ops.any(mask, axis=-1))
+
+
+def _character_classes(characters: Sequence[str], vocabulary_size: int) -> np.ndarray:
+    """Return (characters, 3) float32: whether each character is upper case, lower case, and a digit."""
+    classes = np.zeros((vocabulary_size, 3), "float32")
+    for i, char in enumerate(characters):
+        classes[i] = len(char) == 1 and [char.isupper(), char.islower(), char.isdigit()]
+    return classes
+
+
+def _hash_affixes(inputs, mask, max_affix_length: int, hash_buckets: int):
+    """Return (B, I, 2 n), the hashes of the first 1 ... n, then of the last 1 ... n characters of each word."""
+    characters = ops.where(mask, inputs + 1, 0)  # (B, I, characters), 0 = no character
+    characters = ops.pad(characters, [[0, 0], [0, 0], [0, max_affix_length]])
+    lengths = ops.sum(ops.cast(mask, "int32"), axis=-1, keepdims=True)  # (B, I, 1)
+    hashes = []
+    for is_suffix in (0, 1):
+        hashed = ops.full_like(lengths, is_suffix)  # (B, I, 1)
+        for i in range(max_affix_length):
+            at = lengths - 1 - i if is_suffix else ops.full_like(lengths, i)  # (B, I, 1), the index of the character
+            character = ops.take_along_axis(characters, ops.maximum(at, 0), axis=-1)  # (B, I, 1)
+            hashed = extend_hash(hashed, ops.where(at >= 0, character, 0), hash_buckets)
+            hashes.append(hashed)
+    return ops.concatenate(hashes, axis=-1)
+
+
+def _word_shapes(character_classes, inputs, mask):
+    """Return (B, I, 9): whether the first, any and every character of a word has each of the three classes."""
+    classes, mask = ops.take(character_classes, inputs, axis=0), mask[..., None]  # (B, I, characters, 3 and 1)
+    some = ops.max(ops.where(mask, classes, -np.inf), axis=2)  # (B, I, 3)
+    every = ops.min(ops.where(mask, classes, np.inf), axis=2)  # (B, I, 3)
+    return ops.concatenate([classes[:, :, 0], some, every], axis=-1)

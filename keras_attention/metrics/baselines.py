@@ -1,4 +1,4 @@
-"""Baselines: the metrics of predictions that need no network, computed from the training examples alone."""
+"""Baselines: the metrics of predictions without a network, computed from the training examples alone."""
 
 from __future__ import annotations
 
@@ -63,13 +63,13 @@ def frequent_tags(examples: Sequence[Sequence[tuple[str, str]]], sentences: Sequ
 
 
 class TfIdf:
-    """TF-IDF vectors of texts. A term is a word, in lower case, or a pair of words that follow each other.
+    """TF-IDF vectors of texts. A term is a word, in lower case, or a pair of consecutive words.
 
         w(t) = 1 + ln((1 + texts) / (1 + n(t))) for the terms t of a text, 0 for others
 
-    The vectors are divided by their length. n(t) is the number of texts with the term t. How often a term occurs in a
-    text does not count. A character of a script without spaces is a word. Vectors are sparse: for each term, the texts
-    that have it and its weights in them.
+    The vectors are divided by their length. n(t) is the number of texts with the term t; the number of times that a
+    term occurs in a text is ignored. Each character of a script without spaces is a word. Vectors are sparse: for each
+    term, the texts that contain it and its weight in them.
 
     Args:
         texts: one or more texts.
@@ -120,7 +120,7 @@ def _terms(text: str) -> dict[str, None]:
 
 
 def unigram_loss(training: Iterable, validation: Iterable, vocabulary_size: int, label_smoothing: float = 0.0) -> float:
-    """Return the loss per token of the frequencies of tokens, with add-one and label smoothing.
+    """Return the loss per token of a prediction from token frequencies, with add-one and label smoothing.
 
         p(v) = (count(v) + 1) / (n + V),  q(v) = (1 - e) p(v) + e / V
         loss = mean of -(1 - e) log q(y) - e / V sum_v log q(v)

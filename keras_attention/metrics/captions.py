@@ -41,10 +41,10 @@ class CaptionMetrics:
         rouge_l: ROUGE-L, 0 to 1.
         cider: CIDEr, 0 to 10. An n-gram has more weight if it occurs for fewer images, so a single image has 0.
         meteor: METEOR 1.5, 0 to 1; `None` if it was not computed.
-        settings: how words were split, and the reason if METEOR is None.
+        signature: describes how words were split and, if METEOR is None, the reason.
 
     Example:
-        >>> metrics = CaptionMetrics((60.0, 40.0, 30.0, 20.0), rouge_l=0.5, cider=0.75, meteor=None, settings="no Java")
+        >>> metrics = CaptionMetrics((60.0, 40.0, 30.0, 20.0), rouge_l=0.5, cider=0.7, meteor=None, signature="no Java")
         >>> metrics.bleu[3]  # BLEU-4
         20.0
     """
@@ -53,7 +53,7 @@ class CaptionMetrics:
     rouge_l: float
     cider: float
     meteor: float | None
-    settings: str
+    signature: str
 
 
 def evaluate_captions(
@@ -86,10 +86,10 @@ def evaluate_captions(
     _check(hypotheses, references)
     bleu, rouge, cider = check_scorers()
     texts = [*hypotheses, *(text for group in references for text in group)]
-    lines, settings, problem = _tokenize([_one_line(text) for text in texts])
+    lines, signature, problem = _tokenize([_one_line(text) for text in texts])
     generated = {index: [line] for index, line in enumerate(lines[: len(hypotheses)])}
-    rest = iter(lines[len(hypotheses) :])
-    expected = {index: [next(rest) for _ in group] for index, group in enumerate(references)}
+    reference_lines = iter(lines[len(hypotheses) :])
+    expected = {index: [next(reference_lines) for _ in group] for index, group in enumerate(references)}
     value = None
     if meteor and not problem:
         value, problem = _meteor(generated, expected)
@@ -100,7 +100,7 @@ def evaluate_captions(
         float(rouge.compute_score(expected, generated)[0]),
         float(cider.compute_score(expected, generated)[0]),
         value,
-        settings + (f" No METEOR: {problem}." if problem else ""),
+        signature + (f" No METEOR: {problem}." if problem else ""),
     )
 
 
@@ -215,18 +215,18 @@ def _time_limit(captions: int) -> float:
 
 
 def _tokenize(texts: list[str]) -> tuple[list[str], str, str]:
-    """Return lower-case words without punctuation, how they were split, and the problem with Java or ""."""
+    """Return texts in lower case without punctuation, words separated by spaces; the signature; a problem with Java."""
     from pycocoevalcap.tokenizer import ptbtokenizer
 
     try:
         lines = _penn_treebank(texts, pathlib.Path(ptbtokenizer.__file__).parent)
-        settings, problem = "Words split by the PTBTokenizer of coco-caption.", ""
+        signature, problem = "Words split by the PTBTokenizer of coco-caption.", ""
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         lines = [[_ESCAPES.get(word, word) for word in _WORDS.findall(text.lower())] for text in texts]
         problem = f"Java is needed: {error}"
-        settings = "Words split by a regular expression like the PTBTokenizer of coco-caption."
+        signature = "Words split by a regular expression like the PTBTokenizer of coco-caption."
     dropped = set(ptbtokenizer.PUNCTUATIONS)
-    return [" ".join(word for word in line if word not in dropped) for line in lines], settings, problem
+    return [" ".join(word for word in line if word not in dropped) for line in lines], signature, problem
 
 
 def _penn_treebank(texts: list[str], directory: pathlib.Path) -> list[list[str]]:

@@ -12,7 +12,7 @@ _TAG = re.compile(r"O|[BIESLU](-.+)?", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class EntityMetrics:
-    """Metrics of predicted entities; an entity is correct if its type, its first and its last word are.
+    """Metrics of predicted entities. An entity is correct if its type, its first word and its last word are correct.
 
     Attributes:
         precision: correct / predicted entities, 0 to 1; 0 if there are none.
@@ -33,8 +33,8 @@ class EntityMetrics:
     @classmethod
     def from_counts(cls, correct: int, predicted: int, expected: int) -> EntityMetrics:
         """Return the metrics for numbers of entities."""
-        both = max(predicted + expected, 1)
-        return cls(correct / max(predicted, 1), correct / max(expected, 1), 2 * correct / both, expected)
+        f1 = 2 * correct / max(predicted + expected, 1)
+        return cls(correct / max(predicted, 1), correct / max(expected, 1), f1, expected)
 
 
 def have_entities(labels: Iterable[str]) -> bool:
@@ -51,9 +51,9 @@ def have_entities(labels: Iterable[str]) -> bool:
 def entities(tags: Sequence[str]) -> list[tuple[str, int, int]]:
     """Return the entities of a sentence: (type, index of the first word, index of the last word).
 
-    As in the script of CoNLL-2000 and 2003, one rule reads IOB1, IOB2, BIOES and BILOU as they are. A word continues
-    the entity of the word before it if both have the same type, its own prefix is `I`, `E` or `L`, and the prefix
-    of the word before it is `B` or `I`. Each other word whose tag is not `O` begins an entity.
+    As in the script of CoNLL-2000 and 2003, one rule reads IOB1, IOB2, BIOES and BILOU without a conversion. A word
+    continues the entity of the previous word if both have the same type, its prefix is `I`, `E` or `L`, and the prefix
+    of the previous word is `B` or `I`. Any other word whose tag is not `O` begins an entity.
 
     Example:
         >>> entities(["I-PER", "I-PER", "B-PER", "O", "I-LOC"])

@@ -16,7 +16,7 @@ class TextMetrics:
     Attributes:
         bleu: sacreBLEU, 0 to 100.
         chrf: chrF2, 0 to 100.
-        bleu_signature: how BLEU was computed; values with different signatures cannot be compared.
+        bleu_signature: describes how BLEU was computed; values with different signatures cannot be compared.
         chrf_signature: the same for chrF.
 
     Example:
@@ -128,7 +128,7 @@ def evaluate_by_length(
         sources: the source sentences.
         hypotheses: their translations.
         references: their reference translations.
-        edges: the shortest length of each bin after the first bin.
+        edges: the smallest length of each bin except the first.
         ignore_case: see `evaluate_texts`.
         bleu_tokenizer: see `evaluate_texts`.
 

@@ -61,7 +61,7 @@ def label_weights(labels, *factors):
 
 
 class _TokenMean(keras.metrics.Mean):
-    """The mean of a value per token, sum |w| value / sum |w| over all batches. Keras divides by the length."""
+    """The mean of a value over tokens, sum |w| value / sum |w| over all batches; Keras would divide by the length."""
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         """Add a batch.
@@ -82,7 +82,7 @@ class _TokenMean(keras.metrics.Mean):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class MaskedAccuracy(_TokenMean):
-    """Accuracy per token; tokens with the sample weight 0, such as padding, do not count.
+    """Accuracy per token; tokens with sample weight 0, such as padding, are not counted.
 
         accuracy = sum |w| [argmax logits = label] / sum |w|
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
@@ -11,13 +10,18 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Sampling, Strategy
-from keras_attention.generation.decode import search_fields
+from keras_attention.generation import Strategy
 from keras_attention.outputs import Completion
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
+from keras_attention.prediction.run_search import (
+    check_strategy,
+    input_reader_for,
+    limit_lengths,
+    run_search,
+    search_inputs,
+)
 
 
 class AutoregressiveLM:
@@ -57,32 +61,14 @@ class AutoregressiveLM:
             >>> model.complete(["to "], ka.Greedy(max_new_tokens=5))[0].text.startswith("to ")
             True
         """
-        prompts, strategy = check_texts(prompts), check_strategy(strategy, Sampling)
-        inputs = EncodedTexts.encode(self.reader_for(strategy), prompts, multiple=1)
+        prompts, strategy = check_texts(prompts), check_strategy(strategy, self.spec.default_strategy)
+        inputs = EncodedTexts.encode(input_reader_for(self, strategy), prompts, multiple=1)
         return predict_outputs(self, inputs, prompts, batch_size, strategy=strategy)
 
     @property
     def input_reader(self) -> TextReader:
         """The `TextReader` of prompts. It keeps one position free for the first new token."""
         return TextReader.for_prompts(self.tokenizer, self.config.max_length, self.config.template)
-
-    def reader_for(self, strategy: Strategy) -> TextReader:
-        """Return the `TextReader` of prompts that leave room for `max_new_tokens`, or else for `min_new_tokens`.
-
-        Raises:
-            ValueError: the positions are learned, and the new tokens leave no room for a prompt.
-        """
-        new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
-        reader, max_length = self.input_reader, self.config.max_length
-        if self.config.positions != "learned" or new_tokens == 1:
-            return reader
-        if new_tokens >= max_length:
-            name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
-            raise ValueError(
-                f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
-                f"{max_length} tokens, prompt included; expected at most {limit}."
-            )
-        return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
         """Return `token_ids` and `padding_mask` (B, S) of the prompts."""
@@ -95,7 +81,7 @@ class AutoregressiveLM:
         limit = max_length if self.config.positions == "learned" else None
         return limit_lengths(ops.zeros_like(prompt_lengths) + max_length, strategy, limit, prompt_lengths)
 
-    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+    def _prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Split each prompt into tokens that the network reads in one call and tokens that the search forces.
 
         Args:
@@ -103,7 +89,7 @@ class AutoregressiveLM:
             strategy: the search strategy.
 
         Returns:
-            dict of the inputs of `compute`, with the length limits of the search.
+            dict of the inputs of `_compute`, with the length limits of the search.
         """
         ids, mask = inputs["token_ids"], inputs["padding_mask"]
         lengths = ops.sum(ops.cast(mask, "int32"), axis=1)
@@ -112,16 +98,16 @@ class AutoregressiveLM:
         if keras.backend.backend() == "jax":
             num_read = int(num_read) // 8 * 8  # JAX compiles each shape
         limits = self._length_limits(lengths - 1, strategy)
-        search = search_fields(limits, inputs["seeds"], ids[:, 1:], mask[:, 1:])
-        stop = stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)
+        vocabulary_size, seeds, prefix = self.config.vocabulary_size, inputs["seeds"], (ids[:, 1:], mask[:, 1:])
+        search = search_inputs(strategy, self.tokenizer, vocabulary_size, limits, seeds, *prefix)
         read = {"token_ids": ids[:, :num_read], "padding_mask": mask[:, 1 : num_read + 1]}
-        return {**read, "start_ids": ids[:, 0], **search, **stop}
+        return {**read, "start_ids": ids[:, 0], **search}
 
-    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+    def _compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for continuations.
 
         Args:
-            inputs: dict of tensors, from `prepare`.
+            inputs: dict of tensors, from `_prepare`.
             strategy: the search strategy.
 
         Returns:
@@ -136,7 +122,7 @@ class AutoregressiveLM:
         is_written = steps < ops.expand_dims(hypotheses["lengths"], -1) - prefix_lengths
         return {**hypotheses, "new_tokens": new_tokens, "is_written": is_written}
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` and `score` (B,), and `pieces` (B, T) of the continuation; see `hypothesis_outputs`."""
         detokenizer, tokens = detokenizers["tokenizer"], computed["tokens"]
         texts = detokenizer.continuations(strings, inputs, tokens, computed["lengths"])

@@ -15,16 +15,16 @@ from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConf
 from keras_attention.data.caption_batches import caption_batches
 from keras_attention.data.region_cache import RegionCache
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Greedy, Sampling, Strategy
-from keras_attention.generation.decode import best_hypotheses, search_fields
+from keras_attention.generation import Sampling, Strategy
+from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions
 from keras_attention.layers.image_networks import SMALL_CNN
 from keras_attention.layers.regions import gaussian_kernel
 from keras_attention.metrics.tokens import label_weights
 from keras_attention.models.network.config_checks import with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
+from keras_attention.models.network.image_encoder_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.models.network.layers_from_config import initializer, make_decoder, make_embedding, make_encoder
-from keras_attention.models.network.vision_weights import IMAGENET, load_image_encoder_weights
 from keras_attention.models.task import Task
 from keras_attention.models.task_data.caption_data import CaptionData
 from keras_attention.outputs import Caption
@@ -32,12 +32,11 @@ from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import RawImages, check_images
 from keras_attention.prediction.run_batches import (
     compiled_function,
-    compute_outputs,
     objects_from_rows,
     predict_outputs,
     run_batches,
 )
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
+from keras_attention.prediction.run_search import check_strategy, limit_lengths, run_search, search_inputs
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -276,7 +275,7 @@ class Captioner(DecoderSteps, Task):
         return {"regions": ops.cast(self.image_encoder(inputs["images"]), "float32")}
 
     def encode_images(self, images: np.ndarray) -> np.ndarray:
-        """Return the regions (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
+        """Return the region features (B, R, C) float32 of images (B, size, size, 3), RGB, 0 to 255."""
         return compiled_function(self, type(self)._encode_images)({"images": images})["regions"]
 
     @property
@@ -308,7 +307,7 @@ class Captioner(DecoderSteps, Task):
             >>> model.caption([np.zeros((32, 32, 3), "uint8")], ka.Greedy(max_new_tokens=3))[0].attention.shape[1:]
             (8, 8)
         """
-        images, strategy = check_images(images), check_strategy(strategy, Greedy)
+        images, strategy = check_images(images), check_strategy(strategy, self.spec.default_strategy)
         return predict_outputs(self, RawImages(images), None, batch_size, strategy=strategy)
 
     def to_inputs(self, batch: Any) -> dict[str, Any]:
@@ -319,13 +318,13 @@ class Captioner(DecoderSteps, Task):
     def caption_regions(
         self, regions: np.ndarray | RegionCache, strategy: Strategy | None = None, batch_size: int = 32
     ) -> list[Caption]:
-        """Write a caption for each of B images from its regions (B, R, C); see `caption`."""
-        strategy = check_strategy(strategy, Greedy)
+        """Write a caption for each of B images from its region features (B, R, C); see `caption`."""
+        strategy = check_strategy(strategy, self.spec.default_strategy)
 
         def compute(indices: np.ndarray) -> dict[str, Any]:
             batch = np.asarray(regions[indices[0] : indices[-1] + 1], "float32")
             inputs = {"regions": batch, "valid": np.ones(len(indices), bool), "seeds": strategy.seeds(indices)}
-            return compute_outputs(self, None, inputs, strategy=strategy)
+            return self.predict_arrays(inputs, strategy=strategy)
 
         return objects_from_rows(Caption, run_batches([0] * len(regions), batch_size, compute), None)
 
@@ -341,26 +340,24 @@ class Captioner(DecoderSteps, Task):
         """
         strategy, count = Sampling(num_return_sequences=num_return_sequences), len(next(iter(inputs.values())))
         inputs = {**inputs, "valid": np.ones(count, bool), "seeds": strategy.seeds(np.arange(count) + seed)}
-        computed = compiled_function(self, type(self).compute)(self.prepare(inputs, strategy), strategy=strategy)
+        computed = compiled_function(self, type(self)._compute)(self._prepare(inputs, strategy), strategy=strategy)
         rows = zip(computed["tokens"], computed["lengths"], strict=True)
         return [[ids[:n].tolist() for ids, n in zip(*row, strict=True)] for row in rows]
 
-    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
-        """Return the inputs of `compute`: these inputs and the length limits of the search.
+    def _prepare(self, inputs: dict, strategy: Strategy) -> dict:
+        """Return the inputs of `_compute`: these inputs and the length limits of the search.
 
         Args:
             inputs: dict of `images` (B, size, size, 3) or `regions` (B, R, C); `valid` (B,) bool, False for images
                 that cannot be read; and `seeds` (B,) int.
             strategy: the search strategy.
         """
-        max_length = self.config.max_length
-        limits = limit_lengths(ops.zeros_like(inputs["seeds"]) + max_length, strategy, max_length)
-        no_prefix = ops.expand_dims(inputs["seeds"], 1)[:, :0]
-        search = search_fields(limits, inputs["seeds"], no_prefix, no_prefix)
-        return {**inputs, **search, **stop_inputs(self.tokenizer, self.config.vocabulary_size, strategy)}
+        max_length, seeds = self.config.max_length, inputs["seeds"]
+        limits = limit_lengths(ops.zeros_like(seeds) + max_length, strategy, max_length)
+        return {**inputs, **search_inputs(strategy, self.tokenizer, self.config.vocabulary_size, limits, seeds)}
 
-    def compute(self, inputs: dict, strategy: Strategy) -> dict:
-        """Search for captions; `inputs` come from `prepare`.
+    def _compute(self, inputs: dict, strategy: Strategy) -> dict:
+        """Search for captions; `inputs` come from `_prepare`.
 
         Returns:
             dict of `tokens` and their mask `is_written` (B, N, T), `lengths` and `final_scores` (B, N), best first, 0
@@ -372,7 +369,7 @@ class Captioner(DecoderSteps, Task):
             computed["attention"] = ops.reshape(computed["attention"], grid)
         return computed
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `caption`, `score`, `valid` (B,), `pieces` (B, T), `attention` (B, T, rows, columns).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.

@@ -29,8 +29,8 @@ from keras_attention.models.task import Task
 from keras_attention.models.task_data.text_data import TextData, masked_metrics
 from keras_attention.outputs import FilledMask
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.encoder_outputs import encode_text
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.text_encoding import encode_text
 from keras_attention.task_specs import TASK_SPECS
 
 
@@ -131,7 +131,7 @@ class MaskedLM(Task):
         positions = batch.positions(mask_id(self.tokenizer))
         return {**text_model_inputs(self.config, *batch.arrays()), "mask_positions": positions}
 
-    def compute(self, inputs: dict, candidates: int = 5) -> dict:
+    def _compute(self, inputs: dict, candidates: int = 5) -> dict:
         """Predict the tokens at the masks.
 
         Args:
@@ -161,7 +161,7 @@ class MaskedLM(Task):
             "lengths": ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1),
         }
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` (B,); `candidates` and `candidate_scores` (B, G, J), padded with "" and 0."""
         detokenizer, is_mask = detokenizers["tokenizer"], inputs["mask_positions"] >= 0
         filled = detokenizer.decode(computed["token_ids"], computed["lengths"])

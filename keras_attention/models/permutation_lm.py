@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_attention.config import TransformerConfig
 from keras_attention.data.permutation import permutation_batches
@@ -81,8 +80,8 @@ class PermutationLM(AutoregressiveLM, Task):
         outputs = self._predict(inputs)
         super().__init__(config, {"tokenizer": tokenizer}, inputs, self._to_logits(outputs), **kwargs)
 
-    def _predict(self, inputs: dict, return_attention_scores: bool = False):
-        """Return the query stream (B, P, M); with `return_attention_scores`, the pair (query stream, scores)."""
+    def _predict(self, inputs: dict):
+        """Return the query stream (B, P, M)."""
         return self.encoder(
             self.embedding(inputs["token_ids"]),
             mask=inputs["padding_mask"],
@@ -90,16 +89,10 @@ class PermutationLM(AutoregressiveLM, Task):
             permutation_mask=inputs["permutation_mask"],
             queries=self.mask_embedding(inputs["target_mapping"]),
             target_mapping=inputs["target_mapping"],
-            return_attention_scores=return_attention_scores,
         )
 
     def _to_logits(self, outputs):
         return self.output_bias(self.embedding(outputs, reverse=True))
-
-    def predict_targets(self, inputs: dict) -> dict:
-        """Return `logits` (B, P, V) and `attention` (B, layers, H, P, S) of the predicted tokens."""
-        outputs, scores = self._predict(inputs, return_attention_scores=True)
-        return {"logits": self._to_logits(outputs), "attention": ops.stack(scores, 1)}
 
     def _encode_part(self, inputs: dict, memory_length: int | None) -> dict:
         """Return `outputs` (B, S, M) of the content stream, and the memories; see `RelativeTransformer.encode_part`."""

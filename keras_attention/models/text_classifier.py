@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -28,15 +27,15 @@ from keras_attention.models.task import Task
 from keras_attention.models.task_data.label_data import ClassificationData
 from keras_attention.outputs import Classification
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
+from keras_attention.prediction.encoder_outputs import encode_text, pool_sequence
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.text_encoding import encode_text, pool_sequence
 from keras_attention.task_specs import TASK_SPECS
 
 
 def _pieces(tokenizer: Any) -> list[str] | None:
-    """Return the characters of each token, "" for `<s>`, `[UNK]` and the like; None without a vocabulary.
+    """Return the characters of each token, "" for special tokens such as `<s>` and `[UNK]`; None without a vocabulary.
 
-    The end token `</s>` keeps its characters, which mark the end of a text. The `##` of WordPiece is removed.
+    The end token `</s>` keeps its characters, because n-grams use it as the end of a text. `##` is removed.
     """
     pieces = known_vocabulary(tokenizer)
     return None if pieces is None else [re.sub(r"^(<\w+>|\[\w+\])$|^##(?=.)", "", piece) for piece in pieces]
@@ -86,11 +85,10 @@ class TextClassifier(Task):
     data = ClassificationData(classification_batches)
 
     def __init__(self, config: RecurrentConfig | TransformerConfig, tokenizer: Any = None, **kwargs) -> None:
-        config = with_vocabulary(config, "vocabulary_size", tokenizer)
+        self.config = config = with_vocabulary(config, "vocabulary_size", tokenizer)
         check_labels(config.labels, at_least=2 if config.problem_type == SINGLE_LABEL else 1)
         self.embedding, self.encoder = make_embedding(config, config.vocabulary_size, "embedding"), make_encoder(config)
         self.attention = self.pooler = self.ngrams = None
-        self.pool_sequence = functools.partial(pool_sequence, config)
         inputs = text_input_tensors(config)
         if isinstance(config, RecurrentConfig):
             self.attention = make_attention(config)
@@ -131,9 +129,11 @@ class TextClassifier(Task):
         """Return the pooled vector of a Transformer, and the scores (B, S) of the last block, averaged over heads."""
         mask = inputs["padding_mask"]
         outputs, scores = encode_text(self, inputs, return_attention_scores)  # (B, S, M), (B, H, S, S) of each block
-        pooled = self.pool_sequence(outputs, mask)  # (B, M)
+        pooled = pool_sequence(self.config, outputs, mask)  # (B, M)
         pooled = pooled if self.pooler is None else self.pooler(pooled)
-        return pooled, self.pool_sequence(ops.mean(scores[-1], axis=1), mask) if return_attention_scores else None
+        if not return_attention_scores:
+            return pooled, None
+        return pooled, pool_sequence(self.config, ops.mean(scores[-1], axis=1), mask)
 
     @property
     def text_reader(self) -> TextReader:
@@ -175,8 +175,8 @@ class TextClassifier(Task):
         """Return the call arguments and `valid` (B,), False for texts without words."""
         return {**text_model_inputs(self.config, *batch.arrays(), batch.pair_mask()), "valid": batch.valid()}
 
-    def compute(self, inputs: dict) -> dict:
-        """Compute the probabilities of the labels; in a regression, the predicted values take their place.
+    def _compute(self, inputs: dict) -> dict:
+        """Compute the probabilities of the labels or, for a regression, the predicted values.
 
         Args:
             inputs: dict of the call arguments and `valid` (B,) bool, False for texts without words.
@@ -207,7 +207,7 @@ class TextClassifier(Task):
         logits = ops.cast(logits, "float32")
         return ops.sigmoid(logits) if self.config.problem_type == MULTI_LABEL else logits
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `label` and `score` (B,), `probabilities` (B, classes), `pieces` and `attention` (B, S)."""
         detokenizer, computed, valid = detokenizers["tokenizer"], dict(computed), inputs["valid"]
         return {

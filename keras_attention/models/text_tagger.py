@@ -29,31 +29,32 @@ from keras_attention.models.task import Task
 from keras_attention.models.task_data.label_data import TaggingData
 from keras_attention.outputs import Tagging, join_taggings
 from keras_attention.prediction.encoded_inputs import EncodedWordWindows, check_texts
+from keras_attention.prediction.encoder_outputs import encode_text
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.text_encoding import encode_text
 from keras_attention.task_specs import TASK_SPECS
 
 
 def _make_character_encoder(config: Any, tokenizer: Any) -> AffixEncoder | CharacterEncoder | None:
-    """Return the encoder of words by their characters; None if the config has no characters."""
+    """Return the layer that encodes a word from its characters; None if the config has no character vocabulary."""
     size, hash_buckets = config.character_vocabulary_size, config.hash_buckets
     if not size:
         return None
     if hash_buckets:
         characters = known_vocabulary(tokenizer)
         return AffixEncoder(size, hash_buckets=hash_buckets, characters=characters, name="character_encoder")
-    width, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)  # few characters exist
-    return CharacterEncoder(size, width, units, config.cell, name="character_encoder")
+    # A quarter of the sizes for words, because there are few different characters.
+    embedding_dim, units = -(-config.embedding_dim // 4), 2 * -(-config.units // 4)
+    return CharacterEncoder(size, embedding_dim, units, config.cell, name="character_encoder")
 
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TextTagger(Task):
     """Compute a tag for each word, with a bidirectional recurrent encoder or a Transformer encoder.
 
-    p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. If there is a
-    character tokenizer, a recurrent encoder reads the token embeddings and, at the first token of each word, features
-    of the word from an `AffixEncoder`, or from a `CharacterEncoder` if `config.hash_buckets` is 0. This works best if
-    tokens are words (`train_tokenizer(texts, "words")`).
+    p(tag_i | x) = softmax(W h_i), where h_i is the encoder's output at the first token of word i. With a character
+    tokenizer, the inputs of a recurrent encoder are the token embeddings and, at the first token of each word, the
+    output of an `AffixEncoder`, or of a `CharacterEncoder` if `config.hash_buckets` is 0. This works best if tokens are
+    words (`train_tokenizer(texts, "words")`).
 
     Args:
         config: a `RecurrentConfig` or `TransformerConfig`, whose `labels` are the tags.
@@ -126,7 +127,7 @@ class TextTagger(Task):
 
     @property
     def text_reader(self) -> TextReader | WordReader:
-        """The reader of a whole text; a model that reads characters reads words."""
+        """The reader of a whole text; a `WordReader` if the model reads characters."""
         return super().text_reader if self.character_encoder is None else self.input_reader
 
     def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
@@ -137,7 +138,7 @@ class TextTagger(Task):
     def word_arrays(
         self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0
     ) -> dict[str, np.ndarray]:
-        """Turn encoded sentences into the call arguments; see `WordReader.arrays`."""
+        """Return the call arguments for encoded sentences; see `WordReader.arrays`."""
         arrays = self.input_reader.arrays(sentences, multiple, extra)
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
@@ -174,7 +175,7 @@ class TextTagger(Task):
         arrays = batch.arrays()
         return {**arrays, **text_model_inputs(self.config, arrays["token_ids"], arrays["padding_mask"])}
 
-    def compute(self, inputs: dict) -> dict:
+    def _compute(self, inputs: dict) -> dict:
         """Compute the most probable tag of each word.
 
         Args:
@@ -190,7 +191,7 @@ class TextTagger(Task):
         scores = probabilities(ops.take_along_axis(self._logits(inputs), at_words, axis=1))
         return {"tag_ids": ops.argmax(scores, -1), "scores": ops.where(starts >= 0, ops.max(scores, -1), 0.0)}
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `words`, `tags` and `scores` (B, I), padded with "" and 0. `strings` are the words (B, I)."""
         names = detokenizers["tokenizer"].names
         tags = names(self.config.labels, computed["tag_ids"], inputs["word_starts"] >= 0)

@@ -12,8 +12,8 @@ from keras import ops
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.text_batches import translation_batches
 from keras_attention.data.text_reader import TextReader
-from keras_attention.generation import Greedy, Strategy
-from keras_attention.generation.decode import best_hypotheses, search_fields
+from keras_attention.generation import Strategy
+from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import OutputBias
 from keras_attention.models.network.config_checks import known_vocabulary, with_vocabulary
 from keras_attention.models.network.decoder_steps import DecoderSteps
@@ -25,8 +25,8 @@ from keras_attention.outputs import Translation
 from keras_attention.prediction.detokenizer import hypothesis_outputs
 from keras_attention.prediction.encoded_inputs import EncodedTexts, check_texts
 from keras_attention.prediction.run_batches import predict_outputs
-from keras_attention.prediction.search_options import check_strategy, limit_lengths, run_search, stop_inputs
-from keras_attention.task_specs import TASK_SPECS
+from keras_attention.prediction.run_search import check_strategy, limit_lengths, run_search, search_inputs
+from keras_attention.task_specs import ADDED_TOKENS, TASK_SPECS, TOKENS_PER_SOURCE_TOKEN
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -104,16 +104,20 @@ class Translator(DecoderSteps, Task):
         return self._logits_of(outputs)
 
     @property
-    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
-        """The token embeddings of source and target."""
-        return self.source_embedding, self.target_embedding
+    def _output_embedding(self) -> keras.layers.Layer:
+        return self.target_embedding
+
+    @property
+    def _attends_embeddings(self) -> bool:
+        """Whether the attention of a recurrent decoder reads the embeddings of the source tokens too."""
+        return self.config.attention is not None and self.config.attend_embeddings
 
     def _encode(self, inputs) -> dict:
         """Return the decoder arguments from the encoder: its outputs and their mask, and its final states."""
         mask = inputs["source_mask"]
         embedded = self.source_embedding(inputs["source_ids"])
         encoded = self.encoder(embedded, mask=mask)
-        if self.config.attend_embeddings and self.config.attention:
+        if self._attends_embeddings:
             encoded = (ops.concatenate([encoded[0], embedded], axis=-1), *encoded[1:])
         return self.decoder.encoder_arguments(encoded, mask)
 
@@ -138,9 +142,9 @@ class Translator(DecoderSteps, Task):
         return TextReader.from_template(self.target_tokenizer, "none", limit)
 
     def _length_limits(self, source_lengths, strategy: Strategy):
-        """Return the maximum number of tokens of each translation, (B,): `max_new_tokens`, or 2 S + 8 by default."""
+        """Return the maximum number of tokens of each translation, (B,)."""
         max_length = self.config.max_length
-        default = ops.minimum(source_lengths * 2 + 8, max_length)
+        default = ops.minimum(source_lengths * TOKENS_PER_SOURCE_TOKEN + ADDED_TOKENS, max_length)
         return limit_lengths(default, strategy, max_length if self.config.positions == "learned" else None)
 
     def translate(
@@ -174,16 +178,16 @@ class Translator(DecoderSteps, Task):
             >>> model.translate(["we eat"], ka.Greedy(max_new_tokens=3))[0].source
             'we eat'
         """
-        texts, strategy = check_texts(texts), check_strategy(strategy, Greedy)
+        texts, strategy = check_texts(texts), check_strategy(strategy, self.spec.default_strategy)
         prefixes = check_texts(prefixes) if prefixes is not None else [""] * len(texts)
         if len(prefixes) != len(texts):
             raise ValueError(
                 f"There are {len(prefixes)} prefixes for {len(texts)} texts; expected one prefix for each text."
             )
-        prefix_rows = self._prefix_reader.ids(prefixes)
+        prefix_sequences = self._prefix_reader.ids(prefixes)
 
         def add_inputs(indices: np.ndarray) -> dict[str, np.ndarray]:
-            prefix_ids, prefix_mask = self._prefix_reader.pad([prefix_rows[i] for i in indices])
+            prefix_ids, prefix_mask = self._prefix_reader.pad([prefix_sequences[i] for i in indices])
             return {"prefix_ids": prefix_ids, "prefix_mask": prefix_mask}
 
         inputs = EncodedTexts.encode(self.input_reader, texts)
@@ -194,7 +198,7 @@ class Translator(DecoderSteps, Task):
         ids, mask = batch.arrays()
         return {"source_ids": ids, "source_mask": mask, "valid": batch.valid()}
 
-    def prepare(self, inputs: dict, strategy: Strategy) -> dict:
+    def _prepare(self, inputs: dict, strategy: Strategy) -> dict:
         """Add the length limits of the search.
 
         Args:
@@ -203,21 +207,20 @@ class Translator(DecoderSteps, Task):
             strategy: the search strategy.
 
         Returns:
-            dict of the inputs of `compute`.
+            dict of the inputs of `_compute`.
         """
-        no_prefix = inputs["source_ids"][:, :0]
-        prefix_ids, prefix_mask = inputs.get("prefix_ids", no_prefix), inputs.get("prefix_mask", no_prefix)
         limits = self._length_limits(ops.sum(ops.cast(inputs["source_mask"], "int32"), axis=1), strategy)
-        limits = ops.maximum(limits, ops.sum(ops.cast(prefix_mask, "int32"), axis=1) + 1)
-        search = search_fields(limits, inputs["seeds"], prefix_ids, prefix_mask)
-        stop = stop_inputs(self.target_tokenizer, self.config.target_vocabulary_size, strategy)
-        return {**inputs, **search, **stop}
+        prefix = {name: inputs[name] for name in ("prefix_ids", "prefix_mask") if name in inputs}
+        if prefix:
+            limits = ops.maximum(limits, ops.sum(ops.cast(prefix["prefix_mask"], "int32"), axis=1) + 1)
+        tokenizer, vocabulary_size = self.target_tokenizer, self.config.target_vocabulary_size
+        return {**inputs, **search_inputs(strategy, tokenizer, vocabulary_size, limits, inputs["seeds"], **prefix)}
 
-    def compute(self, inputs: dict, strategy: Strategy) -> dict:
+    def _compute(self, inputs: dict, strategy: Strategy) -> dict:
         """Search for translations.
 
         Args:
-            inputs: dict of tensors, from `prepare`.
+            inputs: dict of tensors, from `_prepare`.
             strategy: the search strategy.
 
         Returns:
@@ -239,7 +242,7 @@ class Translator(DecoderSteps, Task):
         is_word = ops.concatenate([source_mask[:, 1:], ops.zeros_like(source_mask[:, :1])], axis=1)
         return ops.argmax(computed["attention"] * ops.cast(ops.expand_dims(is_word, 1), "float32"), axis=-1)
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
         """Return `text` and `score` (B,), `source_pieces` (B, S), `target_pieces` (B, T), `attention` (B, T, S).
 
         If there are several hypotheses, add the outputs of `hypothesis_outputs`.
@@ -261,8 +264,8 @@ class Translator(DecoderSteps, Task):
         }
 
     def _initialize_from_examples(self, examples: Sequence[tuple[str, str]], unlabelled_texts: Sequence[str]) -> None:
-        """With `attend_embeddings`, call `initialize_target_embeddings`."""
-        if self.config.attend_embeddings and self.config.attention:
+        """If the attention reads embeddings, call `initialize_target_embeddings`."""
+        if self._attends_embeddings:
             initialize_target_embeddings(self, examples)
 
 

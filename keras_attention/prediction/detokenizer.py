@@ -18,7 +18,7 @@ from keras_attention.generation.proposals import NO_HYPOTHESIS
 
 
 class Detokenizer:
-    """Turn arrays of ids into arrays of strings. `GraphTokenizer` has the same methods for a TensorFlow graph.
+    """Decode arrays of ids to arrays of strings. `GraphTokenizer` has the same methods for a TensorFlow graph.
 
     Args:
         tokenizer: a KerasHub tokenizer.
@@ -41,8 +41,7 @@ class Detokenizer:
     def decode(self, ids: np.ndarray, lengths: np.ndarray, prefix_lengths: np.ndarray | None = None) -> np.ndarray:
         """Decode ids (..., T) to strings (...); the number of tokens of each string is in `lengths` (...).
 
-        A string ends before its first stop string. Stop strings in the prefix, whose number of tokens is in
-        `prefix_lengths` (B,), are kept.
+        A string ends before its first stop string; stop strings in its first `prefix_lengths` (B,) tokens are ignored.
         """
         strings = np.full(lengths.shape, "", object)
         for index in np.ndindex(*lengths.shape):
@@ -88,7 +87,9 @@ class Detokenizer:
         return strings
 
     def copy_words(self, ids: np.ndarray, mask: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Return (B,) the texts of ids (B, T), where a word (B, T) replaces each unknown token; equal ones only once.
+        """Return (B,) the texts of ids (B, T), in which words (B, T) replace unknown tokens.
+
+        Consecutive unknown tokens with the same word are replaced by one word.
 
         Args:
             ids: (B, T) token ids.

@@ -1,4 +1,4 @@
-"""The texts or images that a prediction method gets: check them, tokenize the texts, and take batches of them.
+"""The texts or images that are passed to a prediction method: check them, tokenize texts, and select batches.
 
 `serving/graph_inputs.py` has the same classes for a TensorFlow graph. `Task.to_inputs` uses their common members:
 `strings`, `arrays`, `valid`, `positions`, `shift_right` and `decode_images`.
@@ -94,8 +94,8 @@ class EncodedWordWindows:
     def encode(cls, reader: WordReader, strings: Sequence[str]) -> EncodedWordWindows:
         """Tokenize words. Each text becomes one window. Longer texts are truncated; one warning counts them."""
         sentences = [reader.split(text) for text in strings]
-        rows = enumerate(reader.ids(sentences))
-        return cls(reader, sentences, [Window(i, row, 0, range(len(row.starts))) for i, row in rows])
+        encoded = enumerate(reader.ids(sentences))
+        return cls(reader, sentences, [Window(i, words, 0, range(len(words.starts))) for i, words in encoded])
 
     @classmethod
     def encode_windows(cls, reader: WordReader, strings: Sequence[str]) -> EncodedWordWindows:
@@ -116,8 +116,8 @@ class EncodedWordWindows:
     def strings(self) -> np.ndarray:
         """The words (B, I) that each window tags, padded with ""."""
         rows = [[self.sentences[window.sentence][word] for word in window.tagged] for window in self.windows]
-        width = self._starts().shape[1]
-        return np.array([[*words, *[""] * (width - len(words))] for words in rows], object).reshape(len(rows), width)
+        count = self._starts().shape[1]
+        return np.array([[*words, *[""] * (count - len(words))] for words in rows], object).reshape(len(rows), count)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of `WordReader.arrays`, and `word_starts` (B, I) int32, padded with -1."""
@@ -189,8 +189,8 @@ def check_images(images: Sequence[Any]) -> list:
         TypeError: `images` is one image, or contains another type than paths, bytes, arrays of uint8 or Pillow images
             of 8 or 16 bits.
     """
-    one = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
-    if one or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
+    is_single = isinstance(images, np.ndarray) and images.ndim == 3 and images.shape[2] in (3, 4)
+    if is_single or isinstance(images, (str, bytes, pathlib.Path)) or hasattr(images, "getexif"):
         raise TypeError(f"Expected a list of images; received one {type(images).__name__}. Wrap it: [image].")
     images = [_from_pillow(image) if hasattr(image, "getexif") else image for image in images]
     for index, image in enumerate(images):

@@ -22,8 +22,8 @@ from keras_attention.prediction.encoded_inputs import (
     check_images,
     check_texts,
 )
+from keras_attention.prediction.encoder_outputs import encode_text, mean_sequence
 from keras_attention.prediction.run_batches import compiled_function, run_batches
-from keras_attention.prediction.text_encoding import encode_text, mean_sequence
 
 
 def embedding_tensors(model: Any, inputs: dict) -> dict:
@@ -62,7 +62,7 @@ def attention_tensors(model: Any, inputs: dict) -> dict:
 
 
 def embed(model: Any, texts: Iterable[str], batch_size: int = 32) -> np.ndarray:
-    """Turn texts into vectors: the mean of the encoder's outputs over all tokens.
+    """Compute a vector of each text, the mean of the encoder's outputs over all tokens.
 
     Args:
         model: a model with an encoder of one text, such as a `MaskedLM` or a `TextClassifier`.
@@ -123,7 +123,8 @@ def has_encoder(model: Any) -> bool:
 
 def has_maps(model: Any) -> bool:
     """Return whether a model has self-attention over one text."""
-    return bool(getattr(model, "stacks", ())) and "token_ids" in model.input and bool(model.stacks[0].blocks)
+    stack = getattr(model, "encoder", None) or getattr(model, "decoder", None)
+    return stack is not None and "token_ids" in model.input and bool(stack.blocks)
 
 
 def can_score(model: Any) -> bool:
@@ -134,7 +135,7 @@ def can_score(model: Any) -> bool:
 def _rows(
     model: Any, texts: list[str], function: Callable[[Any, dict], dict], batch_size: int
 ) -> list[dict[str, np.ndarray]]:
-    """Return a row for each text: the outputs of a function of tensors, and `pieces` (S,)."""
+    """Compute a function of tensors for texts; return one row per text, its outputs and `pieces` (S,)."""
     kind = EncodedWordWindows if "character_ids" in model.input else EncodedTexts
     inputs, detokenizer = kind.encode(model.text_reader, texts), Detokenizer(model.tokenizer)
 
@@ -156,7 +157,7 @@ def encoder_inputs(model: Any, batch: Any) -> dict[str, Any]:
 
 
 def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None, batch_size: int = 32) -> list[float]:
-    """Return the log-probability of each text, end token included, in nats.
+    """Return the log-probability of each text, including the end token, in nats.
 
     Args:
         model: a `CausalLM`; or, with `targets`, a `Translator` or `Captioner`.
@@ -205,7 +206,7 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
 
 
 def score_of(row: dict[str, Any]) -> float:
-    """Return the log-probability in a row of outputs; NaN if it is of an image that cannot be read."""
+    """Return the log-probability in a row of outputs; NaN for an image that cannot be read."""
     return float(row["score"]) if row.get("valid", True) else math.nan
 
 
@@ -225,5 +226,5 @@ def score_inputs(model: Any, targets: Any, sources: Any | None) -> tuple[dict[st
     inputs = {**model.to_inputs(sources), "target_ids": shifted}
     valid = inputs.pop("valid")
     images = {"valid": valid} if "images" in inputs else {}
-    counted = mask & images["valid"][:, None] if images else mask
-    return {"inputs": inputs, "labels": labels, "mask": counted}, images
+    scored = mask & images["valid"][:, None] if images else mask
+    return {"inputs": inputs, "labels": labels, "mask": scored}, images

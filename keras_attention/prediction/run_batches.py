@@ -10,7 +10,6 @@ import numpy as np
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.generation import CompiledFunction
 from keras_attention.outputs import split_rows
-from keras_attention.prediction.detokenizer import Detokenizer
 
 
 def predict_outputs(
@@ -28,7 +27,7 @@ def predict_outputs(
         inputs: B texts or images, from `encoded_inputs.py`.
         texts: the B texts; None for images.
         batch_size: number of texts or images in a batch.
-        add_inputs: function from the indices of a batch to more inputs of `Task.prepare`, such as prefixes.
+        add_inputs: function from the indices of a batch to more inputs of `Task.predict_arrays`, such as prefixes.
         **options: constants of the compiled function, such as the `strategy` of a search.
 
     Returns:
@@ -40,24 +39,16 @@ def predict_outputs(
         added = {} if add_inputs is None else add_inputs(indices)
         if "strategy" in options:
             added["seeds"] = options["strategy"].seeds(indices)
-        return compute_outputs(model, batch.strings, {**model.to_inputs(batch), **added}, **options)
+        return model.predict_arrays({**model.to_inputs(batch), **added}, batch.strings, **options)
 
     return objects_from_rows(model.spec.output_class, run_batches(inputs.lengths, batch_size, compute), texts)
 
 
-def compute_outputs(model: Any, strings: Any, inputs: dict, **options: Any) -> dict[str, Any]:
-    """Run a task's `prepare`, `compute` and `to_outputs` on a batch of arrays; see `Task.to_outputs` for the result."""
-    stop = options["strategy"].stop if "strategy" in options else ()
-    detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in model.tokenizers.items()}
-    computed = compiled_function(model, type(model).compute)(model.prepare(inputs, **options), **options)
-    return model.to_outputs(strings, inputs, computed, detokenizers)
-
-
 def compiled_function(model: Any, function: Callable[..., dict]) -> CompiledFunction:
     """Compile `function(model, inputs, **options)` for arrays, once for each model; see `CompiledFunction`."""
-    if function not in model._compiled_functions:
-        model._compiled_functions[function] = CompiledFunction(model, function)
-    return model._compiled_functions[function]
+    if function not in model.compiled_functions:
+        model.compiled_functions[function] = CompiledFunction(model, function)
+    return model.compiled_functions[function]
 
 
 def run_batches(

@@ -1,7 +1,7 @@
 """The built-in phrases and scenes."""
 
 from keras_attention.quickstart.phrases import EXAMPLE_PHRASE, phrase_pairs
-from keras_attention.quickstart.scenes import Scene, SceneObject, captioned_scenes, described_object, right_captions
+from keras_attention.quickstart.scenes import Scene, SceneObject, captioned_scenes, correct_captions, described_object
 
 __all__ = [
     "EXAMPLE_PHRASE",
@@ -10,5 +10,5 @@ __all__ = [
     "captioned_scenes",
     "described_object",
     "phrase_pairs",
-    "right_captions",
+    "correct_captions",
 ]

@@ -130,7 +130,7 @@ def captioned_scenes(split: str = "train", count: int | None = None) -> list[Sce
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
-        >>> scene.image.shape, scene.captions[0] in right_captions(scene)
+        >>> scene.image.shape, scene.captions[0] in correct_captions(scene)
         ((64, 64, 3), True)
     """
     require_one_of("split", split, SPLITS)
@@ -139,7 +139,7 @@ def captioned_scenes(split: str = "train", count: int | None = None) -> list[Sce
     return [_scene(f"{split}-{number:05d}", plan) for number, plan in zip(numbers, plans, strict=False)]
 
 
-def right_captions(scene: Scene) -> set[str]:
+def correct_captions(scene: Scene) -> set[str]:
     """Return every correct caption of a scene: all templates, with either object first.
 
     Args:
@@ -150,7 +150,7 @@ def right_captions(scene: Scene) -> set[str]:
 
     Example:
         >>> scene = captioned_scenes("test", 1)[0]
-        >>> len(right_captions(scene)), right_captions(scene) >= set(scene.captions)
+        >>> len(correct_captions(scene)), correct_captions(scene) >= set(scene.captions)
         (10, True)
     """
     return {sentence for pair in _sentences(scene.objects, scene.relation) for sentence in pair}
@@ -228,8 +228,8 @@ def _scene(name: str, plan: _Plan) -> Scene:
     objects = (SceneObject(*first, boxes[0]), SceneObject(*second, boxes[1]))
     if rng.randint(2):
         objects, relation = objects[::-1], RELATIONS[relation]
-    turn = rng.randint(2)
-    captions = (pair[(turn + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
+    offset = rng.randint(2)
+    captions = (pair[(offset + i) % 2] for i, pair in enumerate(_sentences(objects, relation)))
     return Scene(name, objects, relation, tuple(captions))
 
 

@@ -242,12 +242,12 @@ def run_tensorflow_loader(
         "batches": batches,
     }
     program = pathlib.Path(__file__).with_name("tensorflow_loader.py")
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, str(program)], input=json.dumps(request), capture_output=True, text=True, check=False
     )
-    if done.returncode:
-        return {"error": f"the process ended with {done.returncode}: {done.stderr.strip()[-500:]}"}
-    reply = json.loads(done.stdout)
+    if process.returncode:
+        return {"error": f"the process ended with {process.returncode}: {process.stderr.strip()[-500:]}"}
+    reply = json.loads(process.stdout)
     if reply["python_tensorflow"]:
         raise RuntimeError(
             "The process of the C++ loader imported Python's TensorFlow; expected a process without it. Remove what "

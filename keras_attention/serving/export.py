@@ -1,4 +1,4 @@
-"""Write a model to `<directory>/<version>/`; if this fails, the directory does not exist."""
+"""Export a model to `<directory>/<version>/`, atomically."""
 
 from __future__ import annotations
 

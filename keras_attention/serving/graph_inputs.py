@@ -1,4 +1,4 @@
-"""The texts or images that an export reads: the classes of `encoded_inputs.py` in a TensorFlow graph."""
+"""The input texts or images of an export: the classes of `prediction/encoded_inputs.py` for a TensorFlow graph."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
+from keras_attention.serving.graph_images import decode_images
 from keras_attention.serving.graph_text import GraphTokenizer, is_empty, join_windows, read_words
-from keras_attention.serving.images import decode_images
 
 
 class GraphEncodedTexts:
@@ -107,7 +107,7 @@ class GraphEncodedImages:
         self.strings = strings
 
     def decode_images(self, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return images (B, size, size, 3) and valid (B,) bool; see `serving.images.decode_images`."""
+        """Return images (B, size, size, 3) and valid (B,) bool; see `serving.graph_images.decode_images`."""
         return decode_images(self.strings, size)
 
 

@@ -1,4 +1,4 @@
-"""Turn strings into ids and ids into strings in a TensorFlow graph, as `data/text_reader.py` does in Python."""
+"""Encode strings as ids, and decode ids to strings, in a TensorFlow graph, like `data/text_reader.py` in Python."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class GraphTokenizer:
         self.in_graph, self.tokenize = pieces.tracked, pieces.tokenize
 
     def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Turn (B,) strings into ids (B, S) and a mask (B, S), like `reader.arrays`; and whether they lost tokens."""
+        """Encode (B,) strings as ids (B, S) and a mask (B, S), like `reader.arrays`, and whether each lost tokens."""
         rows = self.tokenize(text)
         return *self.pad(add_template(rows, reader)), is_over(rows.row_lengths(), reader.limit)
 
     def read_pairs(self, first: tf.Tensor, second: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, ...]:
-        """Turn pairs of (B,) strings into ids, a mask and a mask of the second texts, (B, S); see `join_pair`.
+        """Encode pairs of (B,) strings as ids, a mask and a mask of the second texts, (B, S); see `join_pair`.
 
         The last value is whether a pair lost tokens, (B,) bool.
         """
@@ -50,7 +50,7 @@ class GraphTokenizer:
         return ids, mask, pair_mask, is_over(parts[0].row_lengths() + parts[1].row_lengths(), reader.pair_limit)
 
     def pad(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Turn ids (B, ragged) into ids (B, S) and a mask (B, S)."""
+        """Pad ids (B, ragged), and return ids (B, S) and a mask (B, S)."""
         ids = rows.to_tensor(self.special.pad)
         return ids, tf.sequence_mask(rows.row_lengths(), tf.shape(ids)[1])
 
@@ -64,7 +64,7 @@ class GraphTokenizer:
         return tf.where(mask, tf.gather(tf.constant(self.vocabulary), known), "")
 
     def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Turn the first `lengths` (...) of ids (..., T) into strings (...)."""
+        """Decode the first `lengths` (...) of ids (..., T) to strings (...)."""
         return self._before_stop(_valid(self._bytes(ids, lengths)))
 
     def _before_stop(self, text: tf.Tensor) -> tf.Tensor:
@@ -221,7 +221,7 @@ def read_words(
     character_tokenizer: GraphTokenizer | None,
     windows: bool = False,
 ) -> tuple[tf.RaggedTensor, dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-    """Turn (B,) strings into words and ids, like `WordReader.ids` or, with `windows`, like `WordReader.windows`.
+    """Split (B,) strings into words and encode them, like `WordReader.ids` or, with `windows`, `WordReader.windows`.
 
     Args:
         text: (B,) strings.

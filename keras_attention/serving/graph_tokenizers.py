@@ -51,7 +51,7 @@ class GraphPieces:
             self._tokenize = self.tracked.tokenize
 
     def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
-        """Turn (B,) strings into ids (B, ragged)."""
+        """Encode (B,) strings as ids (B, ragged)."""
         if not self._special.added_tokens:
             return self._known_ids(text)
         from tensorflow_text import regex_split
@@ -78,7 +78,7 @@ class GraphPieces:
 
 
 def _traced_once(tokenize: Callable[[tf.Tensor], tf.RaggedTensor]) -> Callable[[tf.Tensor], tf.RaggedTensor]:
-    """Return the same function with a graph of its own, which all signatures of an export call."""
+    """Return the same function as a separate graph, which all signatures of an export call."""
     return tf.function(tokenize, [tf.TensorSpec((None,), tf.string)], autograph=False)
 
 

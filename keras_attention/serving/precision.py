@@ -30,7 +30,7 @@ from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import PRECISIONS
 from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.layers.decoding.merged_dense import MergedDense
-from keras_attention.serving.folding import folded_convolutions
+from keras_attention.serving.batch_norm_folding import folded_convolutions
 
 MIN_WIDTH = 16  # of an embedding; each of its vectors has a scale
 MIN_SIZE = 2**14  # weights; smaller matrices fit into the processor's cache and are not faster in fewer bits
@@ -104,8 +104,8 @@ class Int8Matrix:
 def _multiply(rows: tf.Tensor, weights: tf.Tensor, scales: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
     """Return (rows / 127) (weights scales / 127) + offsets, (n, F) float32.
 
-    The public operation would reorder the weights for the processor in each call, because they are a variable. This one
-    has the attribute `is_weight_const`, so it does it once.
+    TensorFlow's public operation would reorder the weights for the processor in each call, because they are a variable.
+    With the attribute `is_weight_const` of this operation, they are reordered only once.
 
     Args:
         rows: (n, E) quint8.
@@ -214,10 +214,10 @@ def _float_weights(layer: keras.layers.Layer, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], list[tf.Variable]]]:
-    """Compute the products of a model in this precision while its functions are traced.
+    """Compute the matrix products of a model in a precision while its functions are traced.
 
-    The methods of its layers are replaced; in other threads, they compute as before. In every precision, the
-    convolutions of an image encoder contain the batch normalization after them; see `folding.py`.
+    The methods of its layers are replaced in this thread only. In every precision, the batch normalizations of an image
+    encoder are folded into the convolutions before them; see `folding.py`.
 
     Args:
         model: the model; afterwards it is as before.
@@ -318,7 +318,7 @@ def _side_by_side(matrices: _Matrices, *layers: keras.layers.Dense) -> Callable[
 
 
 def _on_rows(function: Callable[[tf.Tensor], tf.Tensor], inputs: tf.Tensor) -> tf.Tensor:
-    """Return the function of rows (n, E) -> (n, F) for inputs (..., E)."""
+    """Apply a function of rows (n, E) -> (n, F) to inputs (..., E)."""
     inputs = tf.cast(inputs, tf.float32)
     if inputs.shape.rank == 2:
         return function(inputs)

@@ -1,6 +1,6 @@
 """The signatures of an exported model, from strings to strings in one TensorFlow graph.
 
-They compute the task's `to_inputs`, `compute` and `to_outputs`, or a function of `introspection.py`. Axis 0 of
+They compute the task's `to_inputs` and `predict_arrays`, or a function of `introspection.py`. Axis 0 of
 each tensor is the batch.
 """
 
@@ -15,7 +15,7 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.prediction import introspection
-from keras_attention.prediction.search_options import check_strategy
+from keras_attention.prediction.run_search import check_strategy, input_reader_for
 from keras_attention.serving.graph_inputs import GraphEncodedTexts, GraphEncodedWords, encode_in_graph
 from keras_attention.serving.graph_text import GraphTokenizer
 from keras_attention.serving.precision import in_precision
@@ -82,9 +82,8 @@ class GraphTask:
         return signatures
 
     def predict(self, strings: tf.Tensor, seed: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
-        """Compute the outputs of the task's prediction method, see `Task.to_outputs`; for texts also `truncated`."""
-        options = {} if self.strategy is None else {"strategy": self.strategy}
-        reader = self.model.reader_for(**options)
+        """Compute the outputs of the prediction method, see `Task.predict_arrays`; for texts also `truncated`."""
+        reader = input_reader_for(self.model, self.strategy)
         batch = encode_in_graph(reader, strings, self.graph_tokenizer, windows=True)
         outputs = self._outputs(batch, seed)
         return batch.join(outputs) if isinstance(batch, GraphEncodedWords) else outputs
@@ -99,8 +98,7 @@ class GraphTask:
         inputs = model.to_inputs(batch)
         if options:
             inputs["seeds"] = tf.zeros(tf.shape(batch.strings)[:1], tf.int32) if seed is None else seed
-        computed = model.compute(model.prepare(inputs, **options), **options)
-        outputs = model.to_outputs(batch.strings, inputs, computed, self.tokenizers)
+        outputs = model.predict_arrays(inputs, batch.strings, self.tokenizers, **options)
         return outputs | ({"truncated": batch.truncated} if isinstance(batch, GraphEncodedTexts) else {})
 
     def read(self, reader: TextReader | WordReader | None, strings: tf.Tensor) -> Any:
@@ -165,7 +163,7 @@ def compile_signature(function: Callable, specs: list[tf.TensorSpec]) -> Callabl
     def signature(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         size = tf.shape(inputs[0])[0]
         num_added = tf.cast(tf.equal(size, 0), tf.int32)
-        filled = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
-        return {name: value[:size] for name, value in function(*filled).items()}
+        nonempty = [tf.concat([x, tf.zeros([num_added], x.dtype)], 0) for x in inputs]
+        return {name: value[:size] for name, value in function(*nonempty).items()}
 
     return tf.function(signature, specs, autograph=False).get_concrete_function()

@@ -1,4 +1,4 @@
-"""Write warm-up requests, with which a server runs a model once before the first user's request."""
+"""Write warm-up requests, which a server sends to a model after loading it, so that the first request is not slow."""
 
 from __future__ import annotations
 

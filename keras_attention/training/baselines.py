@@ -1,4 +1,4 @@
-"""`baseline`: the metric that a task reaches without a network; `train` compares it with that of the best model."""
+"""`baseline`: the metric of a prediction without a network; `train` compares it with the metric of the best model."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def compare_with_baseline(
         model: the trained model.
         examples: see `baseline`.
         validation: see `baseline`; None if there is none.
-        value_of: a function from the name of a metric, such as `"val_bleu"`, to its value for the best model or None.
+        value_of: function from the name of a metric, such as `"val_bleu"`, to its value for the best model, or None.
         monitor: the metric that selected the best model.
         verbose: write a line to standard error.
         **options: the other arguments of `baseline`.
@@ -88,22 +88,22 @@ def compare_with_baseline(
     for name in dict.fromkeys([monitor, f"val_{model.spec.metric}", "val_logits_loss"]):
         value = value_of(name) if name.startswith("val_") else None
         metric = name.removeprefix("val_")
-        if value is None or (naive := baseline(model, examples, validation, metric, **options)) is None:
+        if value is None or (result := baseline(model, examples, validation, metric, **options)) is None:
             continue
         if verbose:
-            write_line(f"{name} {value:.4g}; baseline {naive.value:.4g} ({naive.description})")
-        gain = value - naive.value if mode_of(name, outputs=["logits"]) == "max" else naive.value - value
-        if is_perfect(name, naive.value) and is_perfect(name, value):
+            write_line(f"{name} {value:.4g}; baseline {result.value:.4g} ({result.description})")
+        gain = value - result.value if mode_of(name, outputs=["logits"]) == "max" else result.value - value
+        if is_perfect(name, result.value) and is_perfect(name, value):
             warnings.warn(
                 f"The model and a baseline without a network are both perfect: {name} is {value:.4g} for the model and "
-                f"for {naive.description}, so it does not show what the model has learned. Use more validation "
+                f"for {result.description}, so it does not show what the model has learned. Use more validation "
                 "examples, or more difficult ones.",
                 stacklevel=3,
             )
-        elif gain <= 1e-6 * max(abs(naive.value), 1):  # Keras rounds to float32
+        elif gain <= 1e-6 * max(abs(result.value), 1):  # Keras rounds to float32
             warnings.warn(
                 f"The model is not better than a baseline without a network: {name} is {value:.4g}, and "
-                f"{naive.description} gives {naive.value:.4g}. Train for longer (`epochs`, `patience`) or on more "
+                f"{result.description} gives {result.value:.4g}. Train for longer (`epochs`, `patience`) or on more "
                 "examples, or start from a pre-trained model.",
                 stacklevel=3,
             )

@@ -33,7 +33,7 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
 
 
 def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> Adam:
-    """Return Adam with the settings of all training in this library: beta_2 and epsilon.
+    """Return Adam with the beta_2 and epsilon of the Transformer, which all training in this library uses.
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 5.3.
     """
@@ -41,17 +41,17 @@ def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> A
 
 
 def check_takes_logits(loss: Any, task: str) -> None:
-    """Check that a loss of Keras does not expect probabilities, which it does by default.
+    """Check that a loss takes logits; the losses of Keras expect probabilities by default.
 
     Raises:
-        ValueError: it does; the message says what to pass.
+        ValueError: the loss expects probabilities; the message says what to pass.
     """
     is_name = isinstance(loss, str) and loss != "auto"
-    found = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
-    default = inspect.signature(found).parameters.get("from_logits") if inspect.isfunction(found) else None
-    if getattr(found, "from_logits", True) is False or (default is not None and default.default is False):
+    resolved = keras.losses.get(loss) if is_name or inspect.isclass(loss) else loss
+    from_logits = inspect.signature(resolved).parameters.get("from_logits") if inspect.isfunction(resolved) else None
+    if getattr(resolved, "from_logits", True) is False or (from_logits is not None and from_logits.default is False):
         raise ValueError(
-            f"The loss {loss if is_name else getattr(found, 'name', found.__class__.__name__)!r} expects "
+            f"The loss {loss if is_name else getattr(resolved, 'name', resolved.__class__.__name__)!r} expects "
             f"probabilities, but a {task} returns logits. Leave out `loss`, or pass "
             "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
         )
@@ -76,7 +76,7 @@ def computed_names(model: keras.Model, validated: bool) -> list[str]:
 
 def make_optimizer(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) -> keras.optimizers.Optimizer:
     """Return Adam with the schedule of a plan, and with its weight decay and layer-wise rates, if any."""
-    # Keras evaluates the schedule at the number of batches, even if several batches make one update.
+    # Keras evaluates the schedule at each batch, even if an update accumulates the gradients of several batches.
     warmup, batches = plan.warmup_steps * plan.gradient_accumulation, plan.epochs * steps_per_epoch
     rate = WarmUp(plan.learning_rate, warmup, batches, plan.schedule)
     accumulation = plan.gradient_accumulation if plan.gradient_accumulation > 1 else None

@@ -9,16 +9,12 @@ import keras
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.keras_support.keras_patches import all_layers
 
-_EMBEDDING_PATHS = (
-    "embedding/",
-    "character_encoder/",
-    "inputs/",
-    "region_projection/",
-)  # parts of the paths of weights before block 0
+# Parts of the paths of the weights before block 0.
+_EMBEDDING_PATHS = ("embedding/", "character_encoder/", "inputs/", "region_projection/")
 
 
 def freeze(model: keras.Model) -> None:
-    """Freeze the encoder: only the layers after it are trained. A model that is loaded again is not frozen.
+    """Freeze the encoder, so that only the layers after it are trained. A saved model is not frozen when it is loaded.
 
     Args:
         model: a model with an encoder of text, such as a `TextClassifier`, or a `Captioner`, whose image encoder is
@@ -48,10 +44,10 @@ def freeze(model: keras.Model) -> None:
 
 
 def enable_lora(model: keras.Model, rank: int) -> int:
-    """Turn LoRA on: replace the matrix W of each projection in the blocks by W + A B, and train A and B only.
+    """Add LoRA matrices A and B to each projection in the blocks: its matrix W becomes W + A B, and W is frozen.
 
-    W, embeddings, an untied output matrix, norms and an image encoder are frozen. The biases of the projections and the
-    layers after the blocks are trained.
+    Embeddings, an untied output matrix, normalizations and an image encoder are frozen too. A, B, the biases of the
+    projections and the layers after the blocks are trained.
 
     Args:
         model: has an `encoder`, a `decoder` or both.
@@ -80,10 +76,11 @@ def enable_lora(model: keras.Model, rank: int) -> int:
         )
     if model.image_encoder is not None:
         model.image_encoder.freeze()
-    for embedding in model.embeddings:
-        embedding.trainable = False
+    for layer in all_layers(model):
+        if isinstance(layer, keras.layers.ReversibleEmbedding):
+            layer.trainable = False
     count = 0
-    for layer in (layer for stack in model.stacks for layer in all_layers(stack)):
+    for layer in (layer for stack in _stacks(model) for layer in all_layers(stack)):
         if isinstance(layer, keras.layers.Dense):
             layer.enable_lora(rank)
             count += 1
@@ -97,8 +94,12 @@ def enable_lora(model: keras.Model, rank: int) -> int:
     return count
 
 
+def _stacks(model: keras.Model) -> list[keras.layers.Layer]:
+    return [stack for stack in (model.encoder, model.decoder) if stack is not None]
+
+
 def restart_lora(model: keras.Model) -> None:
-    """Initialize A of each LoRA layer at random, because in a loaded model A, B and their gradients are zero."""
+    """Initialize A of each LoRA layer randomly: after loading, A and B are zero, and so are their gradients."""
     for layer in all_layers(model):
         if getattr(layer, "lora_enabled", False):
             values = keras.initializers.HeUniform()(layer.lora_kernel_a.shape, layer.lora_kernel_a.dtype)
@@ -106,7 +107,7 @@ def restart_lora(model: keras.Model) -> None:
 
 
 def rematerialize(model: keras.Model) -> None:
-    """Turn on rematerialization: the backward pass recomputes each block instead of storing its activations.
+    """Let the backward pass recompute each Transformer block, instead of storing its activations.
 
     Args:
         model: has an `encoder` or `decoder` of Transformer blocks, or both.
@@ -123,7 +124,7 @@ def rematerialize(model: keras.Model) -> None:
 
     Reference: Chen et al., 2016, https://arxiv.org/abs/1604.06174.
     """
-    stacks = [stack for stack in model.stacks if stack.blocks]
+    stacks = [stack for stack in _stacks(model) if stack.blocks]
     if not stacks:
         raise ValueError(
             f"This {type(model).__name__} has no Transformer blocks to rematerialize; expected a Transformer preset. "

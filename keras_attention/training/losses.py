@@ -19,13 +19,13 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
         -log softmax(z)[y] * (1 - e)  -  e / V * sum_v log softmax(z)[v]
 
-    and the loss is sum w cost / sum |w| over all tokens. The batches of `keras_attention.data` pass w to `fit` as
-    the sample weight, which is 0 at padding. In another model, w is also 0 where Keras' implicit mask is False.
-    `SelfCriticalBatches` uses negative weights: they lower the probability of a token.
+    and the loss is sum w cost / sum |w| over all tokens. w is the sample weight that the batches of
+    `keras_attention.data` contain; it is 0 at padding. In another Keras model, w is also 0 where the implicit mask is
+    False. `SelfCriticalBatches` uses negative weights, which lower the probability of a token.
 
-    In a task of this library, the loss of an epoch is the mean over all its tokens, and an update has the gradient of
-    the mean over the tokens of all its batches and replicas. In another model, Keras computes the mean of each batch,
-    and averages these means.
+    In a task of this library, the loss of an epoch is the mean over all its tokens, and the gradient of an update is
+    that of the mean over the tokens of all its batches and replicas. In another Keras model, both are the mean of the
+    means of the batches.
 
     Args:
         label_smoothing: e, in [0, 1).
@@ -34,8 +34,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: (B, T) or (B,) int labels; a negative one, such as -1 or -100, has the weight 0.
         y_pred: (B, T, V) or (B, V) logits, in any float dtype.
-        sample_weight: w, with the shape of `y_true`, or (B,), one weight for a row; 0 at tokens to ignore. The default
-            is 1.
+        sample_weight: w, with the shape of `y_true`, or (B,), one weight per example; 0 at tokens to ignore. The
+            default is 1.
 
     Output:
         a float32 scalar, in nats per token.
@@ -61,7 +61,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
         return cost / ops.maximum(weight, keras.config.epsilon()) / num_replicas()
 
     def sums(self, y_true, y_pred, sample_weight=None):
-        """Return the sum of w cost and the sum of |w| over all tokens, so that the loss of several batches is exact."""
+        """Return sum w cost and sum |w| over all tokens; both can be added up over batches."""
         weights = flat_weights(y_true, y_pred, sample_weight)
         costs = ops.reshape(self.call(y_true, y_pred), (-1,))
         return ops.sum(ops.where(weights == 0, 0.0, costs * weights)), ops.sum(ops.abs(weights))

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_attention.data.batches import RepeatedBatches
-from keras_attention.defaults import learns_from_pairs
+from keras_attention.defaults import trains_on_pairs
 from keras_attention.training.compiling import make_optimizer
 from keras_attention.training.finetuning import freeze
 from keras_attention.training.losses import num_replicas
@@ -18,7 +18,7 @@ from keras_attention.training.plan import TrainingPlan
 from keras_attention.training.progress import write_line
 
 _MAX_EXAMPLES, _MAX_VECTORS, _REGRESSION_STEPS = 2000, 10_000, 300  # of the logistic regression
-_HEAD_EPOCHS = 3  # of the head alone, after the encoder has learned from pairs
+_HEAD_EPOCHS = 3  # of the head alone, after the encoder was trained on pairs
 
 
 def fit_new_head(
@@ -26,17 +26,17 @@ def fit_new_head(
 ) -> TrainingPlan:
     """Fit the new head of a classifier or tagger, and return the plan of the training that follows.
 
-    The gradients of a head with random weights damage the pre-trained encoder. So the head is fitted first, by logistic
-    regression; see `fit_head`. If a sentence encoder becomes a classifier of at most 1,000 single texts, it is first
-    fine-tuned on pairs of texts, see `fit_encoder`, and frozen afterwards, because training with cross-entropy makes
-    its vectors worse. An encoder that is frozen, or has LoRA matrices, does not learn from pairs.
+    The gradients of a head with random weights damage the pre-trained encoder. Therefore the head is fitted first, by
+    logistic regression; see `fit_head`. In a classifier of at most 1,000 single texts, a sentence encoder
+    is fine-tuned on pairs of texts before that (see `fit_encoder`), and frozen afterwards, because training with
+    cross-entropy makes its vectors worse. An encoder that is frozen or has LoRA matrices is not trained on pairs.
 
     Args:
         model: from `from_encoder`, or from `ka.weights.from_huggingface` with another task. Call `freeze` or
             `enable_lora` before.
         examples: raw training examples of the task.
         verbose: write a line about each part to standard error.
-        **overrides: fields of the plans with other values; see `TrainingPlan.for_data`.
+        **overrides: fields of the plans that are set; see `TrainingPlan.for_data`.
 
     Returns:
         the plan for `ka.train`.
@@ -55,7 +55,7 @@ def fit_new_head(
     Reference: Tunstall et al., 2022, https://arxiv.org/abs/2209.11055 (SetFit); Kumar et al., 2022,
     https://arxiv.org/abs/2202.10054 (linear probing, then fine-tuning).
     """
-    with_pairs = learns_from_pairs(model, examples)
+    with_pairs = trains_on_pairs(model, examples)
     if with_pairs:
         plan = TrainingPlan.for_data(model, examples, **overrides)
         if verbose:
@@ -75,10 +75,10 @@ def fit_new_head(
 
 
 def fit_encoder(model: keras.Model, examples: Sequence[Any], plan: TrainingPlan) -> list[float]:
-    """Fine-tune the encoder of a classifier on pairs of texts: those with equal labels get similar vectors.
+    """Fine-tune the encoder of a classifier on pairs of texts, so that texts with equal labels get similar vectors.
 
     The vector of a text is the input of the head, and the loss is that of `PairLoss`. A batch of 20 texts has 190
-    pairs, so the loss has more terms than that of the labels, and a few hundred examples are enough.
+    pairs, so a few hundred examples are enough: the loss has more terms than a loss of the labels.
 
     Args:
         model: a `TextClassifier` whose encoder has trained weights.
@@ -116,7 +116,7 @@ class PairLoss(keras.losses.Loss):
 
         1/2 mean over pairs with y_i = y_j of (1 - c_ij)^2  +  1/2 mean over pairs with y_i != y_j of c_ij^2
 
-    so that both kinds of pairs have the same total weight. Examples with a weight of zero have no pairs.
+    so that both kinds of pairs have the same total weight. Examples with a weight of zero are in no pair.
 
     Call arguments:
         y_true: labels (B,) or (B, 1) int.
@@ -136,7 +136,8 @@ class PairLoss(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         vectors = ops.cast(y_pred, "float32")
         squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-        vectors = vectors * ops.where(squares > 1e-12, ops.rsqrt(ops.maximum(squares, 1e-12)), 0.0)  # zero stays zero
+        # Divide by the length; a zero vector remains zero.
+        vectors = vectors * ops.where(squares > 1e-12, ops.rsqrt(ops.maximum(squares, 1e-12)), 0.0)
         labels, count = ops.reshape(y_true, (-1, 1)), ops.shape(vectors)[0]
         same = ops.cast(ops.equal(labels, ops.transpose(labels)), "float32")
         errors = ops.square(same - ops.matmul(vectors, ops.transpose(vectors)))

@@ -15,7 +15,7 @@ from keras_attention.training.plan import SCHEDULES
 
 @keras.saving.register_keras_serializable("keras_attention")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate that rises linearly to a peak over W steps, then decays until the last step.
+    """Learning rate that increases linearly to a peak over W steps, then decays until the last step.
 
     Steps count from 0. In the warm-up, the learning rate at step s is peak (s + 1) / W, so it is never zero. After the
     warm-up it is the peak times a factor. With p = (s - W) / (total_steps - W), clipped to [0, 1], the factor is
@@ -73,17 +73,16 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
 
 @keras.saving.register_keras_serializable("keras_attention")
 class Adam(keras.optimizers.Adam):
-    """The optimizer `keras.optimizers.Adam`, which updates a variable in one operation on TensorFlow.
+    """`keras.optimizers.Adam` with one operation per variable on TensorFlow, and a learning rate for each variable.
 
-    Keras reads and writes the moments in twelve operations. The results are the same, except that the gradient of an
-    embedding is made dense: rows of the same token are added before they are squared.
+    Keras updates a variable with twelve operations. The results are the same, except for embeddings: their gradient is
+    made dense, so that the rows of the same token are added before they are squared.
 
     Args:
         learning_rate: a number or a schedule.
-        rate_factors: dict of paths of variables to factors of their learning rate, from `layer_factors`; the factor of
-            other variables is 1. Or one factor for each trained variable, in order: `get_config` returns them like
-            this, because a loaded model may have other paths. The weight decay of a variable is multiplied by its
-            learning rate.
+        rate_factors: path of a variable -> factor of its learning rate, from `layer_factors`; the factor of other
+            variables is 1. Or one factor per trained variable, in order, as in `get_config`: a loaded model may have
+            other paths. The weight decay of a variable is multiplied by its learning rate.
         no_decay: variables whose path contains one of these strings have no weight decay.
         **kwargs: the other arguments of `keras.optimizers.Adam`.
 

@@ -22,7 +22,7 @@ Schedule = Literal["constant", "linear", "cosine", "inverse_sqrt"]
 SCHEDULES = get_args(Schedule)
 Mode = Literal["min", "max"]
 BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none"]
-# Which value of a metric is better. Names of Keras, and of texts, captions and speech.
+# Metrics of Keras, of texts, of captions and of speech recognition.
 _LOWER_IS_BETTER = {
     "loss", "perplexity", "cross_entropy", "crossentropy", "binary_crossentropy", "categorical_crossentropy",
     "sparse_categorical_crossentropy", "kl_divergence", "poisson", "hinge", "squared_hinge", "categorical_hinge",
@@ -53,30 +53,31 @@ _POSITIVE = (
 class TrainingPlan:
     """Hyperparameters of training.
 
-    `TrainingPlan.for_data(model, examples)` chooses the values from the size of the data.
+    `TrainingPlan.for_data(model, examples)` computes the values from the size of the data.
 
     Args:
         epochs: maximum number of epochs; each epoch ends with validation and a checkpoint.
-        passes_per_epoch: number of passes over the training data in an epoch; for few examples, choose several, so that
-            validation runs less often.
-        max_tokens: maximum number of tokens in a batch, padding included.
+        passes_per_epoch: number of passes over the training data per epoch; validation runs once per epoch, so more
+            passes mean fewer validations.
+        max_tokens: maximum number of tokens in a batch, including padding.
         learning_rate: peak learning rate of Adam.
         schedule: learning-rate schedule after the warm-up.
         warmup_steps: number of updates in which the learning rate rises to its peak.
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay: the learning rate of each block is this number times that of the
-            next block, such as 0.9; 1 = off.
-        gradient_accumulation: number of batches per update; the loss is averaged over all their tokens.
-        monitor: metric that selects the best model; by default val_bleu (translator, captioner), val_accuracy
-            (classifier, tagger) or val_loss (the others). Also possible: val_chrf, val_cider, val_f1 (of entities).
-        mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by its name.
+        layer_decay: layer-wise learning-rate decay: each block has the learning rate of the next block times this
+            factor, such as 0.9; 1 = off.
+        gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.
+        monitor: metric that selects the best model, such as val_loss, val_chrf, val_cider or val_f1 (of entities); by
+            default val_bleu (translator, captioner), val_accuracy (classifier, tagger) or val_loss (other tasks).
+        mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by the name of the
+            metric.
         bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references (zh for Chinese).
-        patience: stop after this many epochs without improvement. An epoch is better than another if its metric is
-            better; if the metrics are equal, the lower loss decides.
-        average_checkpoints: average the weights of this many epochs, the last ones of the run. The average is kept only
-            if its metric is better than that of the best epoch; 1 = off.
+        patience: number of epochs without improvement after which training stops. An epoch improves on the best one if
+            its metric is better, or if its metric is equal and its loss is lower.
+        average_checkpoints: number of last epochs whose weights are averaged; 1 = off. The average becomes the best
+            model if its metric is better than that of the best epoch.
         seed: seed of the random order of the examples.
 
     Raises:
@@ -136,13 +137,16 @@ class TrainingPlan:
     def for_data(
         cls, model: Any, examples: Sequence, data_size: DataSize | None = None, **overrides: Any
     ) -> TrainingPlan:
-        """Return the plan whose values follow from the size of the data, by the rules of `keras_attention.defaults`.
+        """Compute a plan from the size of the data, with the rules of `keras_attention.defaults`.
 
         Args:
             model: a task.
-            examples: raw examples of the task, for training.
+            examples: raw training examples of the task.
             data_size: their size; None to measure it.
-            **overrides: fields with other values, such as `epochs=7`; the values of the other fields follow from them.
+            **overrides: fields that are set, such as `epochs=7`; the values of the other fields are computed from them.
+
+        Returns:
+            a `TrainingPlan`.
 
         Example:
             >>> pairs = [("so fine", "good"), ("so dull", "bad")] * 50
@@ -173,12 +177,15 @@ def mode_of(monitor: str, mode: Mode | None = None, outputs: Sequence[str] = ())
     for output in outputs:
         name = name.removeprefix(f"{output}_")
     if mode is None and name not in _LOWER_IS_BETTER | _HIGHER_IS_BETTER:
-        raise ValueError(f"It is not known whether a lower or a higher {monitor} is better; set `mode` to min or max.")
+        raise ValueError(
+            f"The metric {monitor} is unknown, and `mode` is None; expected min if lower values are better, or max if "
+            "higher values are better."
+        )
     return mode or ("min" if name in _LOWER_IS_BETTER else "max")
 
 
 def is_perfect(monitor: str, value: float) -> bool:
-    """Return whether no value of a metric can be better, such as an accuracy of 1.
+    """Return whether a value of a metric is the best possible one, such as an accuracy of 1.
 
     Example:
         >>> is_perfect("val_f1", 1.0), is_perfect("val_bleu", 1.0)

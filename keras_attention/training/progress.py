@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar with the time left on a terminal, and one line per epoch."""
+"""Progress on standard error: one line per epoch and, on a terminal, a bar with the remaining time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _INTERVAL = 0.1  # seconds between two updates
 
 
 class ProgressBar:
-    """A line on a terminal with what is done and the time left; nothing is written if standard error is a file.
+    """A line on a terminal with the progress and the remaining time; nothing is written if standard error is a file.
 
     Args:
         total: the number of steps; None if it is unknown.
-        name: what the steps are, such as `"epoch 1/20"`.
+        name: the text before the bar, such as `"epoch 1/20"`.
 
     Example:
         >>> bar = ProgressBar(20, "lines")
@@ -40,7 +40,7 @@ class ProgressBar:
         return f"{self.name} [{bar}] {done}/{self.total}{note}{left}"
 
     def update(self, done: int, note: str = "") -> None:
-        """Draw the line again, at most ten times in a second."""
+        """Draw the line again, at most ten times per second."""
         now = time.monotonic()
         if self._terminal and now >= self._next:
             self._next = now + _INTERVAL
@@ -75,7 +75,7 @@ class EpochLog(keras.callbacks.Callback):
         self._bar.update(batch + 1, f", loss {logs['loss']:.4g}" if logs and "loss" in logs else "")
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Write the values of the epoch, its duration, and the time that the other epochs will take."""
+        """Write the metrics of the epoch, its duration, and the remaining time."""
         self._bar.close()
         now, epochs = time.monotonic(), self.params["epochs"]
         left = (now - self._start) / (epoch + 1 - self._first) * (epochs - epoch - 1)

@@ -34,15 +34,15 @@ def train(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: bool = True,
 ) -> dict[str, list[float]]:
-    """Train a model and save the best one; resume if the directory has an unfinished run.
+    """Train a model and save the best one; resume if the directory contains an unfinished run.
 
     After each epoch, the whole state (weights, optimizer, random generators, history) is written atomically to
-    `checkpoint.npz`, and the best model so far to `model.keras`. A run that was interrupted resumes from the checkpoint
-    and ends with the same weights as a run without interruption.
+    `checkpoint.npz`, and the best model so far to `model.keras`. An interrupted run resumes from the checkpoint, and
+    ends with the same weights as a run without interruption.
 
-    Raw examples are checked before the training: examples from which no model can learn are an error, and probable
-    mistakes are warnings. After the training, there is a warning if the best model is not better than a `baseline` that
-    needs no network. This comparison needs raw validation examples, and a metric that has a baseline.
+    Raw examples are checked before training: examples from which no model can learn are an error, and probable mistakes
+    are warnings. After training, there is a warning if the best model is not better than a `baseline`, a prediction
+    without a network. This comparison needs raw validation examples, and a metric that has a baseline.
 
     Args:
         model: a task of this library. To resume a run, pass the same model.
@@ -50,11 +50,11 @@ def train(
         directory: the directory of the run; created if it does not exist.
         plan: the hyperparameters; by default `TrainingPlan.for_data(model, examples)`, and for batches
             `TrainingPlan()`.
-        validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` splits the
-            training examples. By default, the best model is selected by the metric of the task, such as BLEU, if these
-            are raw examples, and by a metric that Keras computes if they are batches.
-        extra_metrics: a function that is called with the model after each epoch; it returns metrics, such as
-            `{"val_f1": 0.7}`, which are added to the history and can be monitored.
+        validation: raw examples or batches; None for no validation. `keras_attention.data.split_examples` makes them
+            from training examples. By default, the best model is selected by the metric of the task, such as BLEU, for
+            raw examples, and by a metric that Keras computes for batches.
+        extra_metrics: function of the model that is called after each epoch and returns metrics, such as
+            `{"val_f1": 0.7}`; they are added to the history and can be monitored.
         class_weight: weights of the classes in the loss, for a `TextClassifier` or `TextTagger`; see its `fit`.
         batch_options: more arguments of the task's `make_batches`, such as `{"region_cache": "run/region_cache"}` for a
             `Captioner` with a frozen image encoder.
@@ -78,41 +78,41 @@ def train(
         >>> len(history["val_bleu"])
         2
     """
-    directory, options = _directory(directory), dict(batch_options or {})
-    if (pretrained := was_pretrained(directory)) is not None:  # the run began with this model, loaded or not
+    directory, options = _check_directory(directory), dict(batch_options or {})
+    if (pretrained := was_pretrained(directory)) is not None:  # a resumed run has the defaults of its first start
         model.is_pretrained = pretrained
     plan = plan or _default_plan(model, examples)
     arguments = {**options, "class_weight": class_weight, "is_pretrained": model.is_pretrained}
     identity = run_identity(plan, examples, validation, arguments)
-    batches = _batches(model, examples, plan, options)
+    batches = _make_batches(model, examples, plan, options)
     _check_data(model, examples, validation)
-    valid = None if validation is None else _batches(model, validation, plan, options, shuffle=False)
+    validation_batches = None if validation is None else _make_batches(model, validation, plan, options, shuffle=False)
     monitor = plan.monitor or default_monitor(model, batches, validation)
     if plan.bleu_tokenizer:
         options["bleu_tokenizer"] = plan.bleu_tokenizer
     metrics = _task_metrics(model, batches, validation, monitor, options)
     if extra_metrics is None:
-        check_monitor(monitor, [*computed_names(model, valid is not None), *metrics])
+        check_monitor(monitor, [*computed_names(model, validation_batches is not None), *metrics])
     mode = mode_of(monitor, plan.mode, model.output if isinstance(model.output, dict) else ())
     _check_passes(plan, batches)
     directory.mkdir(parents=True, exist_ok=True)
     compile_model(model, plan, plan.passes_per_epoch * len(batches))
     model.optimizer.build(model.trainable_variables)
-    measured = _combined(metrics, extra_metrics)
-    state = RunState(directory, plan, monitor, mode, measured, {**identity, "monitor": monitor})
+    compute_metrics = _combine_metrics(metrics, extra_metrics)
+    state = RunState(directory, plan, monitor, mode, compute_metrics, {**identity, "monitor": monitor})
     callbacks = [*callbacks, *([EpochLog()] if verbose else [])]
-    _fit(model, state, plan, batches, valid, class_weight, callbacks)
+    _fit(model, state, plan, batches, validation_batches, class_weight, callbacks)
     state.warn_if_constant()
     state.load_best(model)
     if plan.average_checkpoints > 1:
-        _keep_average_if_better(model, state, batches, valid)
-    data = (batches, valid) if model.spec.metric == "loss" else (examples, validation)
+        _keep_average_if_better(model, state, batches, validation_batches)
+    data = (batches, validation_batches) if model.spec.metric == "loss" else (examples, validation)
     metric_options = {"label_smoothing": plan.label_smoothing, "bleu_tokenizer": plan.bleu_tokenizer}
     compare_with_baseline(model, *data, state.value_of_best, monitor, verbose, **metric_options)
     return state.history
 
 
-def _directory(path: Any) -> pathlib.Path:
+def _check_directory(path: Any) -> pathlib.Path:
     if not isinstance(path, (str, os.PathLike)):
         expected = "expected the path of the run, as in train(model, examples, 'run', plan)"
         raise TypeError(f"`directory` is a {type(path).__name__}; {expected}.")
@@ -126,7 +126,7 @@ def _default_plan(model: keras.Model, examples: Any) -> TrainingPlan:
     return TrainingPlan.for_data(model, examples)
 
 
-def _batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
+def _make_batches(model: keras.Model, examples: Any, plan: TrainingPlan, options: dict, shuffle: bool = True) -> Any:
     """Make batches of raw examples; return batches unchanged."""
     if isinstance(examples, keras.utils.PyDataset):
         return examples
@@ -164,25 +164,25 @@ def _task_metrics(
     return metrics
 
 
-def _combined(
+def _combine_metrics(
     metrics: dict[str, Callable[[Any], float]], extra_metrics: Callable[[Any], dict[str, float]] | None
 ) -> Callable[[Any], dict[str, float]] | None:
-    """Return one function that computes the metrics and calls `extra_metrics`; None if there are neither."""
+    """Return one function that computes `metrics` and `extra_metrics`; None if there are neither."""
     if not metrics and extra_metrics is None:
         return None
 
-    def measured(model: keras.Model) -> dict[str, float]:
+    def compute_metrics(model: keras.Model) -> dict[str, float]:
         values = {name: compute(model) for name, compute in metrics.items()}
         return values if extra_metrics is None else {**values, **extra_metrics(model)}
 
-    return measured
+    return compute_metrics
 
 
 def _check_passes(plan: TrainingPlan, batches: Any) -> None:
     if batches.mean_reward is not None and plan.passes_per_epoch > 1:
         raise ValueError(
             f"`passes_per_epoch` is {plan.passes_per_epoch}; expected 1 for self-critical training, which samples "
-            "other captions in each epoch."
+            "new captions in each epoch."
         )
 
 
@@ -230,19 +230,19 @@ def _fit(
 
 def _keep_average_if_better(model: keras.Model, state: RunState, batches: Any, validation: Any) -> None:
     """Load the average of the last epochs' weights into the model if it is better than the best epoch."""
-    trained = not state.monitor.startswith("val_")
-    prefix, data = ("", batches) if trained else ("val_", validation)
+    is_training_metric = not state.monitor.startswith("val_")
+    prefix, data = ("", batches) if is_training_metric else ("val_", validation)
 
-    def measured() -> dict[str, float]:
+    def compute_metrics() -> dict[str, float]:
         values = {} if state.extra_metrics is None else state.extra_metrics(model)
         if state.monitor in values:
             return values
         computed = model.evaluate(data, verbose=0, return_dict=True)
         return {f"{prefix}{name}": value for name, value in computed.items()}
 
-    if trained:  # the value of `fit` is a mean over an epoch with dropout, so compute it again
-        state.best = float(measured()[state.monitor])
+    if is_training_metric:  # the value of `fit` is a mean over an epoch with dropout, so compute it again
+        state.best = float(compute_metrics()[state.monitor])
     average_weights(model, state.recent_weights())
-    if state.save_if_best(model, measured(), "average_checkpoints"):
+    if state.save_if_best(model, compute_metrics(), "average_checkpoints"):
         state.record_best()
     state.load_best(model)

@@ -33,11 +33,11 @@ class RunState(keras.callbacks.Callback):
     Args:
         directory: for `checkpoint.npz`, `model.keras` and the weights of the last epochs.
         plan: its `patience` and `average_checkpoints` are used.
-        monitor: the metric that selects the best model; if values are equal, the lower loss does.
+        monitor: the metric that selects the best model; if its values are equal, the lower loss selects it.
         mode: whether a lower or a higher value is better.
-        extra_metrics: function that is called with the model after each epoch; its values are added to the history.
-        identity: what the run depends on, such as a digest of the data: name -> value. A run with other values is
-            not resumed.
+        extra_metrics: function of the model that is called after each epoch; its metrics are added to the history.
+        identity: name -> value of everything that the result of the run depends on, such as a digest of the data. A run
+            with other values is not resumed.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RunState(keras.callbacks.Callback):
 
     @property
     def finished(self) -> bool:
-        """Whether the last `patience` epochs brought no improvement."""
+        """Whether there was no improvement in the last `patience` epochs."""
         return self.wait >= self.patience
 
     def restore(self, model: keras.Model) -> int:
@@ -144,7 +144,7 @@ class RunState(keras.callbacks.Callback):
         return (value if self.mode == "max" else -value), -loss
 
     def warn_if_constant(self) -> None:
-        """Warn if the monitored metric had the same value after every epoch, so that it selected nothing."""
+        """Warn if the monitored metric had the same value after every epoch, so that it did not select the model."""
         values = self.history[self.monitor]
         if len(values) > 1 and len(set(values)) == 1:
             advice = "Monitor" if is_perfect(self.monitor, values[0]) else "Train for longer, or monitor"
@@ -155,7 +155,7 @@ class RunState(keras.callbacks.Callback):
             )
 
     def record_best(self) -> None:
-        """Write the best value to the checkpoint; its weights are still the weights of the last epoch."""
+        """Write the best value to the checkpoint, which keeps the weights of the last epoch."""
         arrays, metadata = load_arrays(self.checkpoint)
         save_arrays(self.checkpoint, arrays, {**metadata, **{name: getattr(self, name) for name in _SAVED}})
 
@@ -185,13 +185,13 @@ def was_pretrained(directory: pathlib.Path) -> bool | None:
 
 
 def run_identity(plan: TrainingPlan, examples: Any, validation: Any, options: Mapping[str, Any]) -> dict:
-    """Return what a run depends on: digests of its data, and the plan and options as strings."""
+    """Return everything that the result of a run depends on: digests of its data, the plan and options as strings."""
     may_change = ("epochs", "patience", "average_checkpoints", "monitor", "region_cache")
-    settings = {**dataclasses.asdict(plan), **options}
+    values = {**dataclasses.asdict(plan), **options}
     return {
         "training data": digest(examples),
         "validation data": None if validation is None else digest(validation),
-        **{name: str(value) for name, value in settings.items() if name not in may_change},
+        **{name: str(value) for name, value in values.items() if name not in may_change},
     }
 
 

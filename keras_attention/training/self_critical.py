@@ -18,27 +18,27 @@ from keras_attention.data.tokenizers import decode_ids
 from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.metrics.captions import CaptionReward
 
-_AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
+_NUM_SAMPLED_AHEAD = 2  # on JAX, Keras reads a batch before the update on the previous one
 
 
 class SelfCriticalBatches(keras.utils.PyDataset):
-    """Batches of sampled captions; the weight of a caption is its advantage over the other samples of its image.
+    """Batches of sampled captions; the weight of a caption is its advantage over the other captions of its image.
 
-    For each image the model samples n captions w_i with rewards r_i. The reward is `CaptionReward`, CIDEr and BLEU
-    against the references; set the attribute `reward` to use another function. With the weights
+    For each image the model samples n captions w_i with rewards r_i. The reward is `CaptionReward`, the CIDEr and BLEU
+    of a caption; set the attribute `reward` to use another function. With the weights
 
         a_i = r_i - sum_{j != i} r_j / (n - 1)
 
     the gradient of `MaskedCrossEntropy`, -sum_k a_k grad log p(w_k | image), is an estimate of the gradient of the
     negative expected reward. A batch is sampled just before its update; each epoch has different images.
 
-    Start from a trained captioner, with a low learning rate and without label smoothing. Use many images in a batch,
-    since the gradient is noisy. The model's dropout is turned off: sampling and training need the same probabilities.
+    Start from a trained captioner, with a low learning rate and without label smoothing. Use large batches, because the
+    gradient is noisy. The dropout of the model is set to 0, because sampling and training need the same probabilities.
 
     Args:
         examples: from `read_captions`.
         captioner: a `Captioner` with soft attention or without attention.
-        max_tokens: maximum number of caption tokens in a batch, padding included.
+        max_tokens: maximum number of caption tokens in a batch, including padding.
         captions_per_image: n.
         images_per_epoch: maximum number of images in an epoch.
         seed: seed of the choice of images and of the sampling.
@@ -153,7 +153,7 @@ class SelfCriticalBatches(keras.utils.PyDataset):
     def on_epoch_begin(self) -> None:
         """Sample the batches that Keras reads before the first update."""
         self.in_epoch = True
-        for index in range(_AHEAD if keras.backend.backend() == "jax" else 1):
+        for index in range(_NUM_SAMPLED_AHEAD if keras.backend.backend() == "jax" else 1):
             self.sample(index)
 
     def on_epoch_end(self) -> None:
@@ -213,4 +213,4 @@ class _SampleAhead(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if keras.backend.backend() == "jax":
             self.model.jax_state_sync()
-            self.batches.sample(batch + _AHEAD)
+            self.batches.sample(batch + _NUM_SAMPLED_AHEAD)

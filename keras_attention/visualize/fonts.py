@@ -48,17 +48,17 @@ def fonts_for(texts: Iterable[str]) -> tuple[list[str], set[str]]:
 
 
 def draw_with_fonts(figure: Any) -> None:
-    """Let all texts of a figure use fonts that have their characters; a character without a font becomes "?"."""
+    """Set fonts for all texts of a figure that have their characters; replace a character without a font by "?"."""
     from matplotlib.text import Text
     from matplotlib.ticker import FixedLocator
 
-    drawn = figure.findobj(Text)
-    families, missing = fonts_for(text.get_text() for text in drawn)
+    texts = figure.findobj(Text)
+    families, missing = fonts_for(text.get_text() for text in texts)
     table = dict.fromkeys(map(ord, missing), _PLACEHOLDER)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if missing and isinstance(axis.get_major_locator(), FixedLocator):  # else a number is written at each tick
             axis.set_ticklabels([label.get_text().translate(table) for label in axis.get_ticklabels()])
-    for text in drawn:
+    for text in texts:
         text.set_fontfamily(families)
         text.set_text(text.get_text().translate(table))
 
@@ -91,7 +91,7 @@ def _code_points(path: str) -> frozenset[int]:
 
 
 def _other_fonts() -> Iterator[tuple[str, str]]:
-    """Yield (family, path) of installed fonts: regular ones, others, those that Matplotlib does not know yet."""
+    """Yield (family, path) of installed fonts: regular styles first, fonts that Matplotlib does not know yet last."""
     from matplotlib import font_manager
 
     known = font_manager.fontManager.ttflist

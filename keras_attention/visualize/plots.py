@@ -14,9 +14,9 @@ from keras_attention.storage import local_path
 from keras_attention.visualize.fonts import draw_with_fonts, is_right_to_left
 from keras_attention.visualize.words import word_alignment, word_attention
 
-_MAX_ASPECT = 4  # the largest height of a drawn image, in multiples of its width
-_LONG = 40  # words; the cells of longer sentences are smaller
-_MAX_LABEL = 24  # maximum number of characters of a word at an axis
+_MAX_ASPECT = 4  # maximum height of a drawn image, in multiples of its width
+_LONG = 40  # number of words from which the cells of a matrix are smaller
+_MAX_LABEL = 24  # maximum number of characters of a label at an axis
 _MAX_PIXELS = 60_000  # maximum width and height of a figure; Matplotlib draws less than 2^16
 _MAX_SIDE = 640  # maximum number of pixels of the longer side of a drawn image
 
@@ -48,7 +48,7 @@ def plot_alignment(translation: Translation, path: PathLike | None = None) -> An
 
     Raises:
         ValueError: the translation has no attention.
-        TypeError: it is another object, such as a list or a `Classification`.
+        TypeError: `translation` is another object, such as a list or a `Classification`.
 
     Example:
         >>> scores = np.array([[0.9, 0.1], [0.2, 0.8]], "float32")
@@ -83,7 +83,7 @@ def plot_alignment(translation: Translation, path: PathLike | None = None) -> An
 
 
 def plot_caption(caption: Caption, image: ImageLike, path: PathLike | None = None) -> Any:
-    """Plot an image and, for each word of its caption, a copy in which the attended regions are bright.
+    """Plot an image and, for each word of its caption, the image with bright attended regions.
 
     All panels have the same scale, from 0 to the largest score of any word.
 

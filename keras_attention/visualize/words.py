@@ -1,4 +1,4 @@
-"""The attention of words: the pieces of a text are merged into words, with their attention."""
+"""Merge the pieces of a text into words, and their attention scores into those of words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hugging Face weights: one converter (`convert.py`), and one table of names per family."""
+"""Read and write Hugging Face checkpoints: one converter (`convert.py`), and one table of names per family."""
 
 from keras_attention.weights.huggingface import from_huggingface, stored_task, to_huggingface
 

@@ -32,7 +32,7 @@ _IGNORED_NAMES = """
     return_dict_in_generate sep_token_id suppress_tokens task_specific_params temperature tokenizer_class top_k
     top_p torch_dtype torchscript transformers_version typical_p use_bfloat16 use_cache
 """
-# Attributes that other tools add, and why they do not change what the network computes.
+# Attributes that other tools add -> what they are; they do not change the computation.
 _OTHER_TOOLS = {
     "_commit_hash": "the revision on the hub",
     "finetuned_from": "the name of the model that was trained",
@@ -46,7 +46,7 @@ _OTHER_TOOLS = {
     "unsloth_fixed": "the tool that wrote the file",
     "unsloth_version": "the version of the tool that wrote the file",
 }
-# Attributes of other tools that change it.
+# Attributes that other tools add and that change the computation -> why they are refused.
 _REFUSED = {
     "adapters": "adapters are layers that the network of this library does not have",
     "auto_map": "it names Python code that computes another network",

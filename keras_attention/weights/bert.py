@@ -16,9 +16,9 @@ def encoder_rows(body: str) -> tuple[Row, ...]:
     hf_name, path = f"{body}.encoder.layer.{{i}}", "encoder.blocks.{i}"
     return (
         Row(f"{body}.embeddings.word_embeddings.weight", "embedding.embeddings"),
-        Row(f"{body}.embeddings.position_embeddings.weight", "encoder.inputs.positions.table"),
-        Row(f"{body}.embeddings.token_type_embeddings.weight", "encoder.inputs.segments.embeddings"),
-        *norm(f"{body}.embeddings.LayerNorm", "encoder.inputs.norm"),
+        Row(f"{body}.embeddings.position_embeddings.weight", "encoder.input_embedding.positions.table"),
+        Row(f"{body}.embeddings.token_type_embeddings.weight", "encoder.input_embedding.segments.embeddings"),
+        *norm(f"{body}.embeddings.LayerNorm", "encoder.input_embedding.norm"),
         *dense(f"{hf_name}.attention.self.query", f"{path}.attention.query_projection"),
         *dense(f"{hf_name}.attention.self.key", f"{path}.attention.key_projection"),
         *dense(f"{hf_name}.attention.self.value", f"{path}.attention.value_projection"),

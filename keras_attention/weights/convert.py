@@ -256,11 +256,11 @@ def _assign(model: keras.Model, row: Row, array: np.ndarray) -> None:
 
 def _check_rows(model: keras.Model, family: Family, rows: Sequence[Row]) -> None:
     """Raise a ValueError if a weight of the model is in no row."""
-    known = {id(get_weight(model, path)) for row in rows for path in row.path}
-    others = [weight.path for weight in model.weights if id(weight) not in known]
-    if others:
+    in_rows = {id(get_weight(model, path)) for row in rows for path in row.path}
+    missing = [weight.path for weight in model.weights if id(weight) not in in_rows]
+    if missing:
         raise ValueError(
-            f"The table of the family {family.name} has no row for {_shorten(others)} of this {type(model).__name__}; "
+            f"The table of the family {family.name} has no row for {_shorten(missing)} of this {type(model).__name__}; "
             "expected a row for each weight. Save this model with `save` instead."
         )
 

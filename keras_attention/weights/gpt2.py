@@ -65,7 +65,7 @@ GPT2 = Family(
     },
     rows=(
         Row("transformer.wte.weight", "embedding.embeddings"),
-        Row("transformer.wpe.weight", "decoder.inputs.positions.table"),
+        Row("transformer.wpe.weight", "decoder.input_embedding.positions.table"),
         *norm(f"{_HF_BLOCK}.ln_1", f"{_BLOCK}.attention_norm"),
         Row(f"{_HF_BLOCK}.attn.c_attn.weight", _KERNELS, SPLIT_QKV),
         Row(f"{_HF_BLOCK}.attn.c_attn.bias", _BIASES, SPLIT_QKV),

@@ -35,11 +35,12 @@ def from_huggingface(directory: str | pathlib.Path, task: str | None = None, **o
     Args:
         directory: has `config.json`, `model.safetensors` (or shards with their index), and the tokenizer's files.
             Without tokenizer files the model takes token ids.
-        task: `"TextClassifier"`, `"MaskedLM"`, ...; None for the task of the class in `config.json`. Another task gets
-            the encoder's weights and a new head; a classifier has the mean pooling of a sentence encoder.
+        task: the class name of the task, such as `"TextClassifier"`; None for the task in `config.json`. A model of
+            another task has the weights of the encoder and a new head. A new classifier uses mean pooling if
+            sentence-transformers does.
         **overrides: `labels` of a classifier or tagger; `tokenizer` (for a translator `source_tokenizer` and
-            `target_tokenizer`) instead of the directory's, or None to load no tokenizer; and other config fields with
-            new values, such as `dropout=0.2`.
+            `target_tokenizer`) to use instead of the directory's, or None to load no tokenizer; and other config fields
+            with new values, such as `dropout=0.2`.
 
     Returns:
         A `MaskedLM`, `PermutationLM`, `TextClassifier`, `TextTagger`, `CausalLM` or `Translator`.
@@ -194,12 +195,12 @@ def _has_mean_pooling(directory: pathlib.Path) -> bool:
 
 
 def _problem_type(labels: tuple[str, ...]) -> str:
-    """Return what transformers computes if config.json does not say it: one label is a regression."""
+    """Return the default problem type of transformers: a regression for one label, otherwise a single label."""
     return REGRESSION if len(labels) == 1 else SINGLE_LABEL
 
 
 def _family_of(model: models.Task) -> Family:
-    """Return the tables that fit the model best; `write_config` then names what does not fit."""
+    """Return the tables that fit the model best; `write_config` raises an error for what does not fit."""
     families = FAMILIES if isinstance(model, models.Task) else ()
     fitting = [
         family

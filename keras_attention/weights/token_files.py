@@ -45,7 +45,7 @@ _AROUND = {  # template -> ids before and after a text
 
 
 class _Added(NamedTuple):
-    """An added piece, and the file that has it."""
+    """An added piece, and the file that declares it."""
 
     id: int | None
     token: AddedToken
@@ -105,7 +105,7 @@ def read_special_tokens(
 
 
 def _suppressed(path: pathlib.Path) -> set[int]:
-    """Return the ids that transformers never generates; it generates other special tokens, and removes them."""
+    """Return the ids that transformers never generates. It may generate other special tokens, and removes them."""
     ids: set[int] = set()
     for file in ("config.json", "generation_config.json"):
         content = optional_json(path / file)
@@ -221,10 +221,10 @@ def _role_id(
 def _check_processor(
     path: pathlib.Path, template: str | None, special: Mapping[str, Any], pieces: Mapping[int, str]
 ) -> bool:
-    """Return whether texts begin with the start token; check what tokenizer.json puts around a text.
+    """Return whether texts begin with the start token, and check the post-processor of tokenizer.json.
 
     Raises:
-        ValueError: it differs from the family's template with the special tokens of the other files.
+        ValueError: the special tokens around a text differ from the template of the family.
     """
     content = optional_json(path / "tokenizer.json")
     around = _around_text(content.get("post_processor"), {piece: i for i, piece in pieces.items()})
@@ -237,10 +237,10 @@ def _check_processor(
         expected = [([], []), _AROUND[template](start, end)]
     if around not in expected:
         shown = [[pieces.get(i, i) for i in side] for side in around]
-        wanted = [[pieces.get(i, i) for i in side] for side in expected[-1]]
+        from_template = [[pieces.get(i, i) for i in side] for side in expected[-1]]
         raise ValueError(
             f"The post_processor of tokenizer.json puts {shown[0]} before a text and {shown[1]} after it, but by the "
-            f"other files these are {wanted[0]} and {wanted[1]}. Correct one of the files."
+            f"other files these are {from_template[0]} and {from_template[1]}. Correct one of the files."
         )
     return adds_start or around == ([start], [])
 

@@ -88,19 +88,19 @@ def _normalizer_options(path: pathlib.Path, pieces: list[str]) -> tuple[bool, bo
     Raises:
         ValueError: `tokenizer_config.json` and the normalizer of `tokenizer.json` disagree.
     """
-    settings = optional_json(path / "tokenizer_config.json")
+    tokenizer_config = optional_json(path / "tokenizer_config.json")
     fast = optional_json(path / "tokenizer.json").get("normalizer") or {}
-    lowercase = settings.get("do_lower_case", True)
-    options = lowercase, settings.get("strip_accents"), settings.get("tokenize_chinese_chars", True)
+    lowercase = tokenizer_config.get("do_lower_case", True)
+    options = lowercase, tokenizer_config.get("strip_accents"), tokenizer_config.get("tokenize_chinese_chars", True)
     names = {"do_lower_case": "lowercase", "tokenize_chinese_chars": "handle_chinese_chars"}
     for (name, fast_name), value in zip(names.items(), options[::2], strict=True):
-        if name in settings and fast.get(fast_name, value) != value:
+        if name in tokenizer_config and fast.get(fast_name, value) != value:
             raise ValueError(
                 f"tokenizer_config.json has {name} = {value}, but the normalizer of tokenizer.json has {fast_name} = "
                 f"{fast[fast_name]}; expected the same value. Correct one of the two files."
             )
     cased = any(piece != piece.lower() for piece in pieces if not re.fullmatch(r"\[.*\]", piece))
-    if "do_lower_case" not in settings and (cased or not fast.get("lowercase", True)):
+    if "do_lower_case" not in tokenizer_config and (cased or not fast.get("lowercase", True)):
         warnings.warn(
             f"{str(path)!r} has no do_lower_case, so texts are converted to lower case, as in transformers; but its "
             "files are for texts with capital letters. Set do_lower_case in tokenizer_config.json.",
@@ -124,10 +124,10 @@ def read_byte_pair(path: pathlib.Path, roles: tuple[SpecialTokenRole, ...], temp
             two files disagree; ids are missing; or there are no merges.
     """
     if (path / "vocab.json").exists() and (path / "merges.txt").exists():
-        settings = optional_json(path / "tokenizer_config.json")
+        tokenizer_config = optional_json(path / "tokenizer_config.json")
         lines = (path / "merges.txt").read_text(encoding="utf-8").split("\n")
         merges = [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
-        vocabulary, prefix_space = read_json(path / "vocab.json"), settings.get("add_prefix_space")
+        vocabulary, prefix_space = read_json(path / "vocab.json"), tokenizer_config.get("add_prefix_space")
     elif (path / "tokenizer.json").exists():
         content = _fast_tokenizer(path, "BPE")
         merges = [rule if isinstance(rule, str) else " ".join(rule) for rule in content["model"]["merges"]]
@@ -171,20 +171,20 @@ def write_tokenizer(tokenizer: Any, path: pathlib.Path, roles: tuple[SpecialToke
     if is_byte_pair(tokenizer):
         _write_json(path / "vocab.json", dict(tokenizer.vocabulary))
         (path / "merges.txt").write_text("\n".join(["#version: 0.2", *tokenizer.merges]) + "\n", encoding="utf-8")
-        settings: dict[str, Any] = {"add_prefix_space": tokenizer.add_prefix_space}
+        tokenizer_config: dict[str, Any] = {"add_prefix_space": tokenizer.add_prefix_space}
     elif is_word_piece(tokenizer):
         (path / "vocab.txt").write_text("\n".join(tokenizer.get_vocabulary()) + "\n", encoding="utf-8")
-        settings = {
+        tokenizer_config = {
             "do_lower_case": tokenizer.lowercase,
             "strip_accents": tokenizer.strip_accents,
             "tokenize_chinese_chars": tokenizer.split_on_cjk,
         }
     else:
         return
-    _write_json(path / "tokenizer_config.json", {**settings, **_special_settings(tokenizer, roles)})
+    _write_json(path / "tokenizer_config.json", {**tokenizer_config, **_special_tokens_config(tokenizer, roles)})
 
 
-def _special_settings(tokenizer: Any, roles: tuple[SpecialTokenRole, ...]) -> dict[str, Any]:
+def _special_tokens_config(tokenizer: Any, roles: tuple[SpecialTokenRole, ...]) -> dict[str, Any]:
     """Return the entries of `tokenizer_config.json` for the special tokens."""
     special, vocabulary = special_tokens_of(tokenizer), list(tokenizer.get_vocabulary())
     kinds = {"bos_token": "start", "eos_token": "end"}  # roles of RoBERTa

@@ -51,9 +51,9 @@ def read_xlnet_tokenizer(path: pathlib.Path) -> dict[str, Any]:
     if (path / "spiece.model").exists():
         from sentencepiece import sentencepiece_model_pb2
 
-        settings = optional_json(path / "tokenizer_config.json")
+        tokenizer_config = optional_json(path / "tokenizer_config.json")
         model = (path / "spiece.model").read_bytes()
-        normalization = settings.get("do_lower_case", False), settings.get("keep_accents", False)
+        normalization = tokenizer_config.get("do_lower_case", False), tokenizer_config.get("keep_accents", False)
         proto = sentencepiece_model_pb2.ModelProto.FromString(model)
         vocabulary = {piece.piece: i for i, piece in enumerate(proto.pieces)}
         ids, special = read_special_tokens(path, XLNET_ROLES, vocabulary, "end_start", lowercase=normalization[0])

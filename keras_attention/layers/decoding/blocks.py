@@ -15,10 +15,9 @@ from collections.abc import Callable
 
 from keras import ops
 
-from keras_attention.layers.attention_heads import merge_step_heads, split_step_heads
 from keras_attention.layers.decoding.cache import MemoryInputs, PromptInputs, StepInputs, append, make_cache
 from keras_attention.layers.decoding.merged_dense import merged_dense
-from keras_attention.layers.decoding.step_attention import cached_attention
+from keras_attention.layers.decoding.step_attention import cached_attention, merge_step_heads, split_step_heads
 from keras_attention.layers.transformer_block import TransformerBlock
 
 

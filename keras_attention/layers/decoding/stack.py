@@ -1,11 +1,73 @@
-"""The blocks of a stack that generates text: all blocks over the prompt, and all blocks in one step.
+"""A stack of blocks that generates text: `start_transformer` reads the prompt, `step_transformer` is one step.
 
-A state names the blocks `block_0`, `block_1`, ...; `cache.py` describes it.
+They are `Transformer.start` and `Transformer.step`; `relative_stack.py` has those of a `RelativeTransformer`. Both run
+all blocks with `prefill_stack` and `step_stack`. A state names the blocks `block_0`, `block_1`, ...; `cache.py`
+describes it.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras import ops
+
+from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
+from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
+from keras_attention.layers.normalization import apply_norm
+
+
+def start_transformer(stack: Any, tokens, length, memory, memory_mask, mask) -> dict:
+    """Read the tokens of a prompt in one pass, and return the state before the next token.
+
+    Args:
+        stack: a causal `Transformer`.
+        tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+        length: T, the maximum number of tokens, an integer or a scalar tensor.
+        memory: (B, S, any) or None.
+        memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
+        mask: (B, L) padding mask, True = a real token; None for no padding. Padding is on the right. On JAX,
+            `length` counts the padding too.
+
+    Returns:
+        dict of `constants`, `carry` and `cache`.
+    """
+    sizes, constants, block_memory = ops.shape(tokens)[:2], {}, None
+    if stack.has_memory:
+        memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
+        block_memory = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
+        constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
+    constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(stack.blocks)}
+    prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
+    x = ops.reshape(stack.input_embedding(tokens), (-1, tokens.shape[-1]))  # (B L, M)
+    prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
+    mask = ops.ones(sizes, "bool") if mask is None else mask
+    return {"constants": constants, **first_state(prompt_caches, mask, length)}
+
+
+def step_transformer(stack: Any, tokens, state: dict) -> tuple:
+    """Advance every beam by one token.
+
+    Args:
+        stack: a causal `Transformer`.
+        tokens: (B, K, M) embedded tokens.
+        state: from `start_transformer` or the last step.
+
+    Returns:
+        outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None without a
+        memory.
+    """
+    _, beams, width = tokens.shape
+    x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
+    position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
+    x = ops.reshape(stack.input_embedding(x, start=position), (-1, width))  # (B K, M)
+    memory = state["constants"].get("memory", {})
+    step, state = begin_step(state, memory.get("bias"), stack.compute_dtype)
+    x, state, scores = step_stack(stack.blocks, x, state, functools.partial(step_block, step=step))
+    means = [ops.mean(block_scores, axis=1) for block_scores in scores if block_scores is not None]  # (B, K, S)
+    mean = functools.reduce(ops.add, means) * (memory["scale"] / len(means)) if means else None
+    return ops.reshape(apply_norm(stack.norm, x), (-1, beams, width)), state, mean
 
 
 def prefill_stack(blocks: Sequence, x, constants: dict, prefill_block: Callable) -> dict:

@@ -1,10 +1,11 @@
-"""The attention of one decoding step, whose matrices are small."""
+"""The attention of one decoding step, whose matrices are small: products, heads, and attention to caches."""
 
 from __future__ import annotations
 
 import functools
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attention.layers.attention import masked_softmax
@@ -85,3 +86,57 @@ def small_matmul(a, b, transpose_a: bool = False):
     import tensorflow as tf
 
     return tf.raw_ops.BatchMatMulV3(x=a, y=b, Tout=a.dtype, adj_x=transpose_a)
+
+
+def split_step_heads(x, sizes: tuple, num_heads: int, key_dim: int) -> list:
+    """Split the vectors of tokens into projections and heads: (B Q, n H D) -> n tensors (B, H, Q, D).
+
+    Args:
+        x: (B Q, n H D), such as queries, keys and values side by side, n = 3.
+        sizes: (B, Q); one of them may be -1.
+        num_heads: H.
+        key_dim: D.
+
+    Example:
+        >>> [tuple(x.shape) for x in split_step_heads(keras.ops.zeros((6, 70)), (2, 3), num_heads=5, key_dim=7)]
+        [(2, 5, 3, 7), (2, 5, 3, 7)]
+    """
+    parts = x.shape[-1] // (num_heads * key_dim)
+    if not _can_gather(sizes[1]):
+        x = ops.swapaxes(ops.reshape(x, (*sizes, parts * num_heads, key_dim)), 1, 2)  # (B, n H, Q, D)
+        return ops.split(x, parts, axis=1)
+    order = np.arange(sizes[1] * parts * num_heads).reshape(sizes[1], parts, num_heads)
+    rows = ops.reshape(x, (-1, order.size, key_dim))
+    shape = (-1, num_heads, sizes[1], key_dim)
+    return [ops.reshape(_gather_rows(rows, order[:, part].T), shape) for part in range(parts)]
+
+
+def _can_gather(num_queries) -> bool:
+    """Return whether rows are gathered to swap queries and heads.
+
+    TensorFlow transposes the few rows of a step with all threads, which takes ten times as long as to copy them.
+    """
+    return keras.backend.backend() == "tensorflow" and isinstance(num_queries, int) and num_queries > 1
+
+
+def _gather_rows(x, order):
+    """Return the rows of x (B, R, D) in this order, an array of indices."""
+    import tensorflow as tf
+
+    return tf.gather(x, order.ravel().astype("int32"), axis=1)
+
+
+def merge_step_heads(x):
+    """Concatenate the heads: (B, H, Q, D) -> (B Q, H D), the inverse of `split_step_heads`.
+
+    Example:
+        >>> tuple(merge_step_heads(keras.ops.zeros((2, 5, 3, 7))).shape)
+        (6, 35)
+    """
+    _, heads, queries, key_dim = x.shape
+    if _can_gather(queries):
+        order = np.arange(heads * queries).reshape(heads, queries).T
+        x = _gather_rows(ops.reshape(x, (-1, heads * queries, key_dim)), order)
+    else:
+        x = ops.swapaxes(x, 1, 2)
+    return ops.reshape(x, (-1, heads * key_dim))

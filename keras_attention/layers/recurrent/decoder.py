@@ -48,7 +48,8 @@ class RecurrentDecoder(BaseLayer):
         output_dim: F, the width of the outputs.
         num_layers: the number of stacked cells.
         cell: `"simple"`, `"gru"` or `"lstm"`.
-        attention: `AdditiveAttention`, `DotProductAttention`, or a layer with the same methods; None for no attention.
+        attention: `AdditiveAttention`, `DotProductAttention`, or another layer with their call arguments, their methods
+            `project_keys` and `logits`, and `hard`; None for no attention.
         dropout: probability of dropping a feature of the inputs and of the outputs.
         attend_first: run the attention before the cells.
         context_dropout: probability, in training, that the cells of a step do not receive the context (with input
@@ -72,8 +73,10 @@ class RecurrentDecoder(BaseLayer):
 
     Raises:
         ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention,
-            the first call had no `initial_state` and this one has, or there is no attention and `attend_first`,
-            `context_dropout`, `memory`, `values` or `return_attention_scores` is set.
+            the first call had no `initial_state` and this one has, there is no attention and `attend_first`,
+            `context_dropout`, `memory`, `memory_mask`, `values`, `noise` or `return_attention_scores` is an argument,
+            `noise` is an argument and the attention is not hard, or `memory_mask` has another length than S.
+        TypeError: `memory_mask` has floats.
 
     Example:
         >>> from keras_attention.layers import AdditiveAttention
@@ -121,7 +124,7 @@ class RecurrentDecoder(BaseLayer):
 
     @property
     def recurrence(self) -> PlainRecurrence | InputFeeding | AttentionFirst:
-        """The computation of a step, with the layers that the decoder has now."""
+        """The computation of a step. It is made for each call, because a layer of the decoder may be replaced."""
         if self.attend_first:
             return AttentionFirst(self.cells, self.output_projection, self.attention, self.gate)
         if self.has_memory:
@@ -164,7 +167,7 @@ class RecurrentDecoder(BaseLayer):
         training=False,
     ):
         """Compute the outputs; see the class docstring."""
-        self._check_scores(return_attention_scores)
+        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
         memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
@@ -180,7 +183,6 @@ class RecurrentDecoder(BaseLayer):
 
     def _first_state(self, batch_size, memory, memory_mask, initial_state, values):
         """Return the `DecoderMemory`, None without attention, and the carry before the first token."""
-        self._check_memory(memory, values)
         carry = self.recurrence.first_carry(self._first_cell_states(batch_size, initial_state))
         if not self.has_memory:
             return None, carry
@@ -223,25 +225,29 @@ class RecurrentDecoder(BaseLayer):
         Returns:
             step outputs (B, T, any), scores (B, T, S) or None, and the last carry.
         """
-        batch_size, memory_dim = ops.shape(steps.inputs)[0], memory.values.shape[-1] if self.has_memory else None
         recurrence = self.recurrence
-        first = {"step_outputs": ops.zeros((batch_size, 1, recurrence.step_output_dim(memory_dim)), self.compute_dtype)}
+        memory_dim = memory.values.shape[-1] if self.has_memory else None
+        output_shape = (ops.shape(steps.inputs)[0], 1, recurrence.step_output_dim(memory_dim))
+        # `scan` needs the same structure before and after a step, so the state has outputs before the first step, too.
+        state = {"carry": carry, "step_outputs": ops.zeros(output_shape, self.compute_dtype)}
         if self.has_memory:
-            first["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]  # (B, 1, S)
+            state["scores"] = ops.zeros_like(ops.cast(memory.mask, "float32"))[:, None]  # (B, 1, S)
 
-        def run_step(loop, step):
+        def run_step(state, step):
             step = {name: ops.expand_dims(x, 1) for name, x in step.items()}  # (B, 1, any): one beam
             is_real = step.pop("mask", None)
-            step_outputs, scores, carry = recurrence.run(DecoderStep(**step), memory, loop["carry"])
-            loop = {"carry": select_real(is_real, carry, loop["carry"]), "step_outputs": step_outputs}
-            loop |= {} if scores is None else {"scores": scores}
-            return loop, loop
+            step_outputs, scores, carry = recurrence.run(DecoderStep(**step), memory, state["carry"])
+            new_state = {"carry": select_real(is_real, carry, state["carry"]), "step_outputs": step_outputs}
+            if self.has_memory:
+                new_state["scores"] = scores
+            return new_state, new_state
 
         tensors = {**steps._asdict(), "mask": None if mask is None else ops.expand_dims(mask, -1)}  # (B, T, any)
         tensors = {name: ops.swapaxes(x, 0, 1) for name, x in tensors.items() if x is not None}  # (T, B, any)
-        last, loops = scan(run_step, {"carry": carry, **first}, tensors)
-        outputs = {name: ops.swapaxes(loops[name][:, :, 0], 0, 1) for name in first}  # (T, B, 1, any) -> (B, T, any)
-        return outputs["step_outputs"], outputs.get("scores"), last["carry"]
+        last, states = scan(run_step, state, tensors)
+        step_outputs = ops.swapaxes(states["step_outputs"][:, :, 0], 0, 1)  # (T, B, 1, any) -> (B, T, any)
+        scores = ops.swapaxes(states["scores"][:, :, 0], 0, 1) if self.has_memory else None  # (B, T, S)
+        return step_outputs, scores, last["carry"]
 
     def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
         """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
@@ -259,6 +265,7 @@ class RecurrentDecoder(BaseLayer):
             dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
             tensors (B, 1, ...).
         """
+        self._check_memory(memory, memory_mask, values)
         memory, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
         if tokens.shape[1] != 0:
             _, _, carry = self._run_steps(DecoderStep(tokens), mask, memory, carry)
@@ -285,31 +292,37 @@ class RecurrentDecoder(BaseLayer):
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
 
-    def _check_memory(self, memory, values=None) -> None:
-        if not self.has_memory and (memory is not None or values is not None):
-            raise ValueError(
-                "This decoder has no attention, so it cannot read `memory` or `values`; expected None. Pass "
-                "`attention` to its constructor."
-            )
+    def _check_memory(
+        self, memory, memory_mask=None, values=None, noise=None, return_attention_scores: bool = False
+    ) -> None:
+        """Raise ValueError if an attention has no memory, or if there is no attention for one of the arguments."""
         if self.has_memory and memory is None:
             raise ValueError(
                 "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
                 "decoder with `attention=None`."
             )
-
-    def _check_scores(self, return_attention_scores: bool) -> None:
-        if return_attention_scores and not self.has_memory:
-            raise ValueError(
-                "`return_attention_scores` is True, but this decoder has no attention; expected False. Pass "
-                "`attention` to its constructor."
-            )
+        arguments = {"memory": memory, "memory_mask": memory_mask, "values": values, "noise": noise}
+        arguments["return_attention_scores"] = return_attention_scores or None
+        for name, value in arguments.items():
+            if value is not None and not self.has_memory:
+                raise ValueError(
+                    f"`{name}` is an argument, but this decoder has no attention; expected the default value. Pass "
+                    "`attention` to its constructor."
+                )
 
     def compute_output_spec(
-        self, inputs, memory=None, *_: object, values=None, return_attention_scores=False, **__: object
+        self,
+        inputs,
+        memory=None,
+        *_: object,
+        memory_mask=None,
+        values=None,
+        noise=None,
+        return_attention_scores=False,
+        **__: object,
     ):
         """Return the shapes and dtypes of the outputs."""
-        self._check_memory(memory, values)
-        self._check_scores(return_attention_scores)
+        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
         if not return_attention_scores:

@@ -110,10 +110,10 @@ class RecurrentEncoder(BaseLayer):
             inputs = ops.pad(inputs, ((0, 0), (0, 1), (0, 0)))
             mask = ops.zeros(ops.shape(inputs)[:2], "bool")
         outputs, states = inputs, []  # (B, S, E), and then (B, S, M)
-        first = self._split_directions(initial_state)
+        initial_state = self._split_directions(initial_state)
         for layer in self.recurrent_layers:
             outputs = self.dropout_layer(outputs, training=training)
-            outputs, *states = layer(outputs, initial_state=first, mask=mask, training=training)
+            outputs, *states = layer(outputs, initial_state=initial_state, mask=mask, training=training)
         outputs = zero_padding(self.dropout_layer(outputs, training=training), mask)
         outputs = outputs[:, :0] if is_empty else outputs
         return (outputs, *self._join_directions(states)) if self.return_state else outputs

@@ -234,8 +234,8 @@ def _attend(attention: keras.layers.Layer, query, memory: DecoderMemory, noise, 
         memory.values,
         value_mask=memory.mask,
         projected_keys=memory.keys,
+        noise=noise,
         return_attention_scores=True,
-        **({} if noise is None else {"noise": noise}),
     )
 
 

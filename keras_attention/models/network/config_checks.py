@@ -10,9 +10,9 @@ from keras_attention.data.special_tokens import vocabulary
 
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):
-    """Return `config` with the tokenizer's vocabulary size, unless it already has one.
+    """Return `config` with the vocabulary size of the tokenizer, unless it already has one.
 
-    A model without a tokenizer computes logits from ids, but cannot read strings; its config must have the size.
+    A model without a tokenizer only reads token ids; its config must have the vocabulary size.
 
     Args:
         config: the config of a task.
@@ -61,7 +61,7 @@ def without_attention(config, task: str):
 
 
 def check_labels(labels: Sequence[str], at_least: int = 2) -> None:
-    """Raise ValueError unless `labels` are at least two (or `at_least`) different strings, in an order."""
+    """Raise ValueError unless `labels` is a list or tuple of at least `at_least` different strings."""
     ordered = isinstance(labels, Iterable) and not isinstance(labels, (str, Mapping, set, frozenset))
     names = ordered and all(isinstance(label, str) for label in labels)
     if not names or len(labels) < at_least or len(set(labels)) < len(labels):

@@ -16,8 +16,14 @@ class DecoderSteps:
     A subclass is a `Task` too, and defines `_encode_start`.
     """
 
+    embedding: keras.layers.Layer
     decoder: keras.layers.Layer
     output_bias: keras.layers.Layer | None = None
+
+    @property
+    def _output_embedding(self) -> keras.layers.Layer:
+        """The embedding of the generated tokens, which also computes the logits."""
+        return self.embedding
 
     def _encode_start(self, inputs: dict) -> tuple[Any, dict]:
         """Return the embeddings of the prompt tokens (B, L, M), and the other arguments of `decoder.start`."""
@@ -49,13 +55,13 @@ class DecoderSteps:
         Returns:
             logits (B, K, V), the new state, and attention scores (B, K, S) or None.
         """
-        embedding = self.embeddings[-1]
+        embedding = self._output_embedding
         outputs, state, scores = self.decoder.step(embedding(tokens), state)  # outputs (B, K, M)
         return self._add_bias(logits_of_step(embedding, outputs)), state, scores
 
     def _logits_of(self, outputs):
         """Return the logits (B, T, V) of the outputs of the decoder (B, T, M)."""
-        return self._add_bias(self.embeddings[-1](outputs, reverse=True))
+        return self._add_bias(self._output_embedding(outputs, reverse=True))
 
     def _add_bias(self, logits):
         """Add the output bias to logits (..., V), if the model has one."""

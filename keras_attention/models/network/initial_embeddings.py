@@ -1,4 +1,4 @@
-"""Initial embeddings: those of words with the same neighbours, or of words and their translations, are similar."""
+"""Initial embeddings that are similar for words with the same neighbours, or for words and their translations."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from keras_attention.data.alignment import align_tokens
 from keras_attention.data.token_vectors import token_vectors
 from keras_attention.data.tokenizers import encode_texts
 
-MAX_PAIRS = 50_000  # pairs that are aligned
-MAX_CELLS = 20_000_000  # combinations of a source token and a target token of a pair; each takes 66 bytes
-_GAIN = 2.0
+MAX_PAIRS = 50_000  # maximum number of pairs that are aligned
+MAX_CELLS = 20_000_000  # maximum number of (source token, target token) combinations of all pairs; each takes 66 bytes
+_GAIN = 2.0  # what is added to the diagonal of the decoder's matrix
 _STANDARD_DEVIATION = 0.9  # standard deviation of the numbers in an initial embedding
 
 
 def initialize_embeddings(model: Any, texts: Sequence[str]) -> None:
     """Initialize the embeddings of tokens with `token_vectors` of unlabelled texts.
 
-    Each vector is scaled to the length 0.9 sqrt(M). Tokens that the texts do not have keep their random embedding.
-    A word that no training example has, but whose neighbours in the texts are those of words that the examples have,
-    starts with a similar embedding.
+    Each vector is scaled to the length 0.9 sqrt(M). Tokens that do not occur in the texts keep their random embedding.
+    A word that occurs in no training example starts with an embedding similar to those of training words with the same
+    neighbours in the texts.
 
     Args:
         model: a `TextTagger` with a recurrent encoder, not trained.
@@ -68,13 +68,15 @@ def initialize_target_embeddings(model: Any, pairs: Sequence[tuple[str, str]]) -
     tokenizers = (model.source_tokenizer, model.target_tokenizer)
     length = model.config.max_length
     ids = [
-        [row[:length] for row in encode_texts(tokenizer, texts)]
+        [sequence[:length] for sequence in encode_texts(tokenizer, texts)]
         for tokenizer, texts in zip(tokenizers, sides, strict=True)
     ]
     cells = np.cumsum([len(source) * len(target) for source, target in zip(*ids, strict=True)])
-    aligned = max(int(np.searchsorted(cells, MAX_CELLS)), 1)
-    x, y, probabilities = align_tokens(ids[0][:aligned], ids[1][:aligned])
-    source, target = (ops.convert_to_numpy(layer.embeddings) for layer in model.embeddings)
+    num_aligned = max(int(np.searchsorted(cells, MAX_CELLS)), 1)
+    x, y, probabilities = align_tokens(ids[0][:num_aligned], ids[1][:num_aligned])
+    source, target = (
+        ops.convert_to_numpy(layer.embeddings) for layer in (model.source_embedding, model.target_embedding)
+    )
     columns = [np.bincount(y, probabilities * source[x, i], len(target)) for i in range(source.shape[1])]
     means = np.stack(columns, axis=1)
     lengths, is_aligned = np.linalg.norm(means, axis=1, keepdims=True), np.bincount(y, minlength=len(target)) > 0

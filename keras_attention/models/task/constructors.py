@@ -14,9 +14,9 @@ from keras_attention.data_size import DataSize
 from keras_attention.defaults import default_tokenizer_kind, network_defaults
 from keras_attention.presets import ENCODER_TASKS, ENCODER_USES, check_fields, find_preset
 
-# Config fields that can differ from those of a trained encoder.
+# Config fields whose values `from_encoder` can change.
 _CHANGEABLE = {"labels", "pooling", "dropout", "attention_dropout"}
-_UNLABELLED_WORDS = 50_000  # at most, in a vocabulary of words with those of unlabelled texts
+_MAX_UNLABELLED_WORDS = 50_000  # maximum size of a vocabulary of words that includes those of unlabelled texts
 
 
 def from_preset(task_class: type, name: str, **overrides: Any):
@@ -52,21 +52,21 @@ def from_examples(
 ) -> Any:
     """Make a model with the config of a preset, new weights, and tokenizers trained on the examples.
 
-    The vocabulary size and the dropout follow from the size of the data and, if no preset is named, so do the sizes of
-    the network; see `keras_attention.defaults.network_defaults`.
+    The vocabulary size, the dropout and, if no preset is named, the sizes of the network are computed from the size of
+    the data; see `keras_attention.defaults.network_defaults`.
 
     Args:
         examples: training examples of the task, such as pairs of texts; see `keras_attention.data`.
         preset: a name of `keras_attention.presets()`; by default the task's `default_preset`.
         tokenizer_kind: see `train_tokenizer`. With the task's default preset, the default is the task's
             `default_tokenizer`; with another preset, it is `"sentencepiece"`.
-        vocabulary_size: maximum number of tokens of each tokenizer; by default it follows from the size of the data.
-        lowercase: True to make the tokenizers convert text to lower case.
+        vocabulary_size: maximum number of tokens of each tokenizer; by default computed from the size of the data.
+        lowercase: whether the tokenizers convert texts to lower case.
         normalization: `"identity"` or `"nfkc"`; see `train_tokenizer`.
         data_size: the size of the examples; None to measure it.
-        unlabelled_texts: for a recurrent `TextTagger`, more texts, without tags. Their words are in the vocabulary, and
-            the initial embeddings are `token_vectors` of all texts. Words are separated by white space as in the
-            examples.
+        unlabelled_texts: for a recurrent `TextTagger`, texts without tags, whose words are separated by white space as
+            in the examples. The words are added to the vocabulary, and the initial embeddings are computed from all
+            texts; see `initialize_embeddings`.
         **overrides: config fields with new values, such as `units=512`.
 
     Returns:
@@ -95,17 +95,15 @@ def from_examples(
         _check_unlabelled(unlabelled_texts, task_class, config)
         options["unlabelled_texts"] = unlabelled_texts
         if kind == "words" and not vocabulary_size:
-            options["vocabulary_size"] = _UNLABELLED_WORDS
+            options["vocabulary_size"] = _MAX_UNLABELLED_WORDS
     tokenizers = data.train_tokenizers(examples, config, overrides, kind=kind, **options, normalization=normalization)
     if labels := data.labels(examples):
         overrides.setdefault("labels", labels)
-    model = task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
-    model._initialize_from_examples(examples, unlabelled_texts)
-    return model
+    return task_class.from_preset(preset or task_class.spec.default_preset, **tokenizers, **overrides)
 
 
 def _check_unlabelled(texts: Any, task_class: type, config: Any) -> None:
-    """Raise an error unless these are strings, and the embeddings of the network can start with `token_vectors`."""
+    """Raise an error unless these are strings, and the network has embeddings that `initialize_embeddings` can set."""
     if isinstance(texts, str) or not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"`unlabelled_texts` is {texts!r:.80}; expected a list of strings.")
     if task_class.spec.predict_method != "tag" or not isinstance(config, RecurrentConfig):
@@ -127,24 +125,27 @@ def override_config(task_class: type, config, overrides: dict[str, Any]):
 
 
 def from_model(task_class: type, other: Any, **overrides: Any):
-    """Copy a model of the same task, with another config.
+    """Make a model with another config and the weights of a model of the same task.
 
-    Weights that both models have are copied; new ones are initialized. New weights are, for example, the positions of a
-    larger `max_length` and the output matrix of `tie_weights=False`. For a captioner, they are also the kernel's rows
-    that multiply the coordinates (`coordinate_features=True`), and the running mean of rewards that hard
-    attention subtracts (its baseline).
+    The weights that both models have are copied. Weights, or rows of a weight, that only the new model has get initial
+    values. Examples of config fields with new weights:
+
+        `max_length`, larger than before    more positions in a learned position embedding
+        `tie_weights=False`                 an output matrix
+        `coordinate_features=True`          in a captioner, the rows of a kernel that multiply the coordinates
+        `attention="hard"`                  in a captioner, the running mean of rewards, the baseline of REINFORCE
 
     Args:
         other: a model of this task.
         **overrides: config fields with new values, such as `dropout=0.0`.
 
     Returns:
-        a model of this task; all of its weights are trainable, even if some of `other` are frozen.
+        a model of this task; all of its weights are trainable, even if weights of `other` are frozen.
 
     Raises:
         TypeError: `other` is a model of another task.
-        ValueError: a field is unknown, or its value would remove weights or change their shapes, except for more rows;
-            or `other` is quantized or has LoRA matrices.
+        ValueError: a field is unknown; with the new config, a weight would be lost or would have another shape, except
+            for additional rows; or `other` is quantized or has LoRA matrices.
 
     Example:
         >>> sizes = {"vocabulary_size": 7, "width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
@@ -220,9 +221,9 @@ def check_not_quantized(other: Any) -> None:
 
 
 def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
-    """Copy the weights that both models have; new weights, and new rows of larger weights, do not change.
+    """Copy the weights that two models have in common; all other weights of `model` do not change.
 
-    Weights are matched by path. If a matrix has more rows than the old one, its first rows are replaced.
+    Weights are matched by path. If a matrix of `model` has more rows than that of `other`, its first rows are replaced.
 
     Args:
         model: the model that gets the weights.
@@ -253,7 +254,7 @@ def copy_weights(model: Any, other: Any, changed: Iterable[str]) -> None:
 
 
 def _weights_by_path(model: Any) -> dict[str, Any]:
-    """Return the weights by path; those of an image encoder by order, as Keras numbers some layers per network."""
+    """Return path -> weight; for an image encoder, numbers replace paths, because Keras numbers layers per network."""
     image_encoder = [] if model.image_encoder is None else model.image_encoder.weights
     names = {id(weight): f"image_encoder/{i}" for i, weight in enumerate(image_encoder)}
     return {names.get(id(weight), weight.path): weight for weight in model.weights}

@@ -1,4 +1,4 @@
-"""`compile`, `fit`, `evaluate` and `predict` of Keras with the defaults of a task, and for raw examples too."""
+"""The methods `compile`, `fit`, `evaluate` and `predict` of Keras, with the defaults of a task and for raw examples."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_attention.data.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
-from keras_attention.generation.compiled import check_process
 from keras_attention.keras_support import keras_patches
+from keras_attention.keras_support.processes import check_process
 from keras_attention.models.task import token_loss
 from keras_attention.training import compiling
 
@@ -23,14 +23,15 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
-        **options: the other arguments of `keras.Model.compile`. `metrics` are the same as `weighted_metrics`, because
-            padding has the weight 0. `run_eagerly=True` also runs the prediction methods eagerly, for a debugger.
+        **options: the other arguments of `keras.Model.compile`. `metrics` means the same as `weighted_metrics`, so that
+            padding, whose weight is 0, is not counted. `run_eagerly=True` also runs the prediction methods eagerly, for
+            debugging.
 
     Raises:
         ValueError: a loss expects probabilities, but the outputs of the network are logits.
     """
-    for one in keras.tree.flatten(loss):
-        compiling.check_takes_logits(one, model.spec.class_name)
+    for loss_of_output in keras.tree.flatten(loss):
+        compiling.check_takes_logits(loss_of_output, model.spec.class_name)
     metrics = options.pop("metrics", None)
     if metrics and weighted_metrics and weighted_metrics != "auto":
         raise ValueError(
@@ -106,7 +107,7 @@ def fit(
 
 
 def make_train_function(model: Any, force: bool = False) -> Any:
-    """Make the compiled training step. TensorFlow traces a step twice if its first call creates variables."""
+    """Make the compiled training step. The optimizer is built first: a step that creates variables is traced twice."""
     if model.optimizer is not None and not model.optimizer.built and keras_patches.distribution_strategy(model) is None:
         model.optimizer.build(model.trainable_variables)
     return keras.Model.make_train_function(model, force)

@@ -23,8 +23,8 @@ def get_config(model: Any) -> dict:
     quantization = keras.saving.serialize_keras_object(model.quantization)
     declared = {name: getattr(tokenizer, "declared_tokens", None) for name, tokenizer in model.tokenizers.items()}
     special = {name: dataclasses.asdict(tokens) for name, tokens in declared.items() if tokens is not None}
-    others = {"name": model.name, "quantization": quantization, "special_tokens": special}
-    return {"config": fields, **others, **tokenizers}
+    attributes = {"name": model.name, "quantization": quantization, "special_tokens": special}
+    return {"config": fields, **attributes, **tokenizers}
 
 
 def from_config(task_class: type, config: dict, custom_objects: dict | None):

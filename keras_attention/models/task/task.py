@@ -14,16 +14,18 @@ from keras_attention.data.text_reader import TextReader
 from keras_attention.data.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
-from keras_attention.generation.compiled import check_process
 from keras_attention.keras_support import keras_patches
+from keras_attention.keras_support.processes import check_process
 from keras_attention.models.task import constructors, keras_methods, saving, token_loss
 from keras_attention.models.task_data.task_data import TaskData
+from keras_attention.prediction.detokenizer import Detokenizer
+from keras_attention.prediction.run_batches import compiled_function
 from keras_attention.serving.export import write_export
 from keras_attention.task_specs import TaskSpec
 
 
 def _documented_by(function: Callable) -> Callable[[Callable], Callable]:
-    """Return a decorator that replaces the summary of a method by the docstring of the function that it calls."""
+    """Return a decorator that gives a method the docstring of the function that it calls."""
 
     def decorate(method: Callable) -> Callable:
         method.__doc__ = function.__doc__
@@ -42,8 +44,9 @@ class Task(keras.Model):
     """A functional Keras model with a config and tokenizers.
 
     A subclass builds its network in `__init__`, describes itself in `spec` and its examples in `data`, and defines the
-    steps of a prediction: `to_inputs`, from strings to ids; `prepare` and `compute`, in `keras.ops`, from ids to
-    numbers and ids; and `to_outputs`, from ids to strings. The prediction method and an export use all of them.
+    steps of a prediction: `to_inputs`, from strings to ids; `_prepare` and `_compute`, in `keras.ops`, from ids to
+    numbers and ids; and `_to_outputs`, from ids to strings. `predict_arrays` runs them after `to_inputs`; the
+    prediction method and an export call both.
 
     `model.save("m.keras")` saves weights, config and tokenizers. A loaded model uses the current dtype policy, and all
     of its weights are trainable.
@@ -63,7 +66,7 @@ class Task(keras.Model):
         (True, 'complete', 8)
     """
 
-    spec: TaskSpec  # what other parts of the library derive from the task
+    spec: TaskSpec  # names and defaults of the task
     data: TaskData  # reads, checks, batches and evaluates the examples
     input_reader: TextReader | WordReader | None = None  # encodes the input texts; None for images
     target_reader: TextReader | None = None  # reader of the texts that the model generates
@@ -77,13 +80,12 @@ class Task(keras.Model):
     pooler: keras.layers.Layer | None = None
 
     is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
-    _accumulated_factor = 1.0  # factor of the loss, if gradients are accumulated
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
         check_process()
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self.config, self.quantization = config, None
-        self._compiled_functions: dict[Callable, CompiledFunction] = {}
+        self.compiled_functions: dict[Callable, CompiledFunction] = {}  # from `compiled_function`
         for name, tokenizer in tokenizers.items():
             setattr(self, name, tokenizer)
             if tokenizer is not None:  # an unbuilt layer would make Keras predict twice on JAX
@@ -112,14 +114,16 @@ class Task(keras.Model):
     ) -> Self:
         """Make a model with the config of a preset, new weights, and tokenizers trained on the examples."""
         tokenizer_options = (tokenizer_kind, vocabulary_size, lowercase, normalization)
-        return constructors.from_examples(
+        model = constructors.from_examples(
             cls, examples, preset, *tokenizer_options, data_size, unlabelled_texts, **overrides
         )
+        model._initialize_from_examples(examples, unlabelled_texts)
+        return model
 
     @classmethod
     @_documented_by(constructors.from_model)
     def from_model(cls, other: Task, **overrides: Any) -> Self:
-        """Copy a model of the same task, with another config."""
+        """Make a model with another config and the weights of a model of the same task."""
         name = cls.spec.class_name
         _check_other(isinstance(other, Task) and other.spec.class_name == name, other, name)
         return constructors.from_model(cls, other, **overrides)
@@ -170,7 +174,8 @@ class Task(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss of a batch per token; see `token_loss.compute_loss`."""
-        return token_loss.compute_loss(self, x, y, y_pred, sample_weight, training)
+        added = self._added_loss(y, y_pred, sample_weight, training)
+        return token_loss.compute_loss(self, x, y, y_pred, sample_weight, training, added)
 
     def train_step(self, *arguments):
         """Update the weights, or accumulate the gradients of a batch; see `token_loss.train_step`."""
@@ -221,17 +226,7 @@ class Task(keras.Model):
         return write_export(self, directory, version, strategy, examples, attention_maps, precision)
 
     def _initialize_from_examples(self, examples: Sequence, unlabelled_texts: Sequence[str]) -> None:
-        """Improve the initial weights of a new model with statistics of examples and texts; here do nothing."""
-
-    @property
-    def embeddings(self) -> tuple[keras.layers.Layer, ...]:
-        """The token embeddings."""
-        return (self.embedding,)
-
-    @property
-    def stacks(self) -> tuple[keras.layers.Layer, ...]:
-        """The encoder, the decoder or both."""
-        return tuple(layer for layer in (self.encoder, self.decoder) if layer is not None)
+        """Set initial weights of a new model to values computed from examples and texts; by default do nothing."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -248,12 +243,8 @@ class Task(keras.Model):
         """The reader of a whole text: for embeddings, attention maps and the sequences of training."""
         return TextReader.from_template(self.tokenizer, self.config.template, self.config.max_length)
 
-    def reader_for(self, **options: Any) -> TextReader | WordReader | None:
-        """Return `input_reader`; a language model leaves room for the new tokens of its `strategy`."""
-        return self.input_reader
-
     def to_inputs(self, batch: Any) -> dict[str, Any]:
-        """Return the inputs of `prepare` for a batch of texts or images.
+        """Return the inputs of `predict_arrays` for a batch of texts or images.
 
         Args:
             batch: `EncodedTexts`, `EncodedWordWindows` or `RawImages`; in an export, the class for a graph.
@@ -263,34 +254,63 @@ class Task(keras.Model):
         """
         raise missing_method(self, "to_inputs")
 
-    def prepare(self, inputs: dict, **options: Any) -> dict:
-        """Return the inputs of `compute`. Their shapes may depend on values of `inputs`, such as the longest length."""
-        return inputs
-
-    def compute(self, inputs: dict, **options: Any) -> dict:
-        """Compute the task's result from ids or images, in `keras.ops`; the prediction method and an export compile it.
+    def predict_arrays(
+        self, inputs: dict, strings: Any = None, graph_tokenizers: dict[str, Any] | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Return the outputs of the task's signature: the computed values, with strings instead of ids.
 
         Args:
-            inputs: dict of tensors, from `prepare`; axis 0 is the batch.
+            inputs: dict of arrays from `to_inputs` and, for a search, `seeds` (B,); axis 0 is the batch.
+            strings: input strings that the outputs contain, such as prompts; None if they contain none.
+            graph_tokenizers: in an export, the `GraphTokenizer` of each tokenizer; the computation is then a part of
+                the graph. None to compile it and run it.
             **options: constants of the compiled function, such as the `strategy` of a search.
+
+        Returns:
+            dict of NumPy arrays or, in an export, of TensorFlow tensors; axis 0 is the batch.
+
+        Example:
+            >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
+            >>> model = ka.TextTagger.from_preset(
+            ...     "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=8, embedding_dim=4)
+            >>> inputs = model.word_arrays(model.input_reader.ids([["we", "eat"]]), multiple=1)
+            >>> model.predict_arrays({**inputs, "word_starts": np.array([[0, 2]])})["scores"].shape
+            (1, 2)
+        """
+        prepared = self._prepare(inputs, **options)
+        if graph_tokenizers is not None:
+            return self._to_outputs(strings, inputs, self._compute(prepared, **options), graph_tokenizers)
+        computed = compiled_function(self, type(self)._compute)(prepared, **options)
+        stop = options["strategy"].stop if "strategy" in options else ()
+        detokenizers = {name: Detokenizer(tokenizer, stop) for name, tokenizer in self.tokenizers.items()}
+        return self._to_outputs(strings, inputs, computed, detokenizers)
+
+    def _prepare(self, inputs: dict, **options: Any) -> dict:
+        """Return the inputs of `_compute`. Their shapes may depend on values of `inputs`, as the longest length."""
+        return inputs
+
+    def _compute(self, inputs: dict, **options: Any) -> dict:
+        """Compute the task's result from ids or images, in `keras.ops`.
+
+        Args:
+            inputs: dict of tensors, from `_prepare`; axis 0 is the batch.
+            **options: constants of the compiled function.
 
         Returns:
             dict of tensors; axis 0 is the batch.
         """
-        raise missing_method(self, "compute")
+        raise missing_method(self, "_compute")
 
-    def to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
-        """Return the outputs of the task's signature: the computed values, with strings instead of ids.
-
-        It works on NumPy arrays and, in an export, on TensorFlow tensors.
+    def _to_outputs(self, strings: Any, inputs: dict, computed: dict, detokenizers: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs of the task's signature, on NumPy arrays or, in an export, on TensorFlow tensors.
 
         Args:
-            strings: input strings that the output contains, such as prompts; or None.
-            inputs: dict of arrays, the argument of `prepare`.
-            computed: dict of arrays, from `compute`.
+            strings: input strings that the output contains; or None.
+            inputs: dict of arrays, the argument of `_prepare`.
+            computed: dict of arrays, from `_compute`.
             detokenizers: dict of a `Detokenizer`, or `GraphTokenizer` in an export, for each tokenizer.
         """
-        raise missing_method(self, "to_outputs")
+        raise missing_method(self, "_to_outputs")
 
     def _added_loss(self, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Any:
         """Return a loss per token that is added to the compiled loss, such as the one of a captioner's attention."""
@@ -299,11 +319,11 @@ class Task(keras.Model):
     def make_batches(
         self, examples: Sequence, max_tokens: int = 4096, shuffle: bool = True, seed: int = 0, **options: Any
     ) -> Any:
-        """Turn examples into batches for `fit`.
+        """Make batches of examples for `fit`.
 
         Args:
             examples: raw examples of the task.
-            max_tokens: maximum number of tokens in a batch, with padding.
+            max_tokens: maximum number of tokens in a batch, including padding.
             shuffle: True for training: examples are batched in random order. False for a fixed order.
             seed: the seed of the random order.
             **options: the other options of the function in `keras_attention.data` that makes the batches of the task.
@@ -322,4 +342,4 @@ class Task(keras.Model):
 
 
 keras_patches.replace_clone_model(Task)
-keras_patches.search_fewer_attributes()
+keras_patches.replace_walk()

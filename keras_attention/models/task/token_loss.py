@@ -2,10 +2,10 @@
 
     loss = sum w cost / sum |w|
 
-The displayed loss sums over an epoch; the gradient uses one update.
+For the displayed loss, the sums are over an epoch; for the gradient, over the batches of an update.
 
-Keras averages the losses of batches, weighted by their rows, and the gradients of accumulated batches, so a token of a
-batch with few tokens would count more. `Task` calls the functions of this module in its methods.
+Keras weights the losses of batches by their number of examples, and the gradients of accumulated batches equally. A
+token of a batch with few tokens would then have more weight. The methods of `Task` call the functions of this module.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ class LossTracker(keras.metrics.Metric):
     def __init__(self, losses: dict[str, tuple[Any, float]]) -> None:
         super().__init__(name="loss", dtype="float32")
         self.losses = losses
+        self.batch_factor: Any = 1.0  # factor of the loss of a batch, if gradients are accumulated
         self.totals = {
             name: [self.add_variable((), "zeros", name=f"{name}{kind}") for kind in ("cost", "weight")]
             for name in losses
         }
 
     def update_state(self, values, sample_weight=None) -> None:
-        """Do nothing: Keras passes the loss of a batch here, but `add` has its sums."""
+        """Do nothing: Keras passes the loss of a batch, but `add` needs its two sums."""
 
     def add(self, name: str, cost, weight) -> None:
-        """Add the sums of a batch, of w cost and of |w|."""
+        """Add `cost`, sum w cost, and `weight`, sum |w|, of a batch."""
         for total, value in zip(self.totals[name], (cost, weight), strict=True):
             total.assign_add(ops.stop_gradient(value))
 
@@ -76,13 +77,13 @@ def _by_name(names: list[str], values: Any) -> dict[str, Any]:
     return dict(zip(names, values, strict=True)) if isinstance(values, (list, tuple)) else dict.fromkeys(names, values)
 
 
-def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-    """Return the loss of a batch per token, plus the losses of layers; see `keras.Model.compute_loss`.
+def compute_loss(model, x, y, y_pred, sample_weight, training, added):
+    """Return the loss of a batch per token, plus `added` and the losses of layers; see `keras.Model.compute_loss`.
 
     On a replica it is the replica's part of the loss of the whole batch. If gradients are accumulated, it is multiplied
     by a factor, so that Keras' mean of the gradients is the gradient of the loss per token of all these batches.
     """
-    tracker, added = keras_patches.loss_tracker(model), model._added_loss(y, y_pred, sample_weight, training)
+    tracker = keras_patches.loss_tracker(model)
     if not isinstance(tracker, LossTracker):
         return keras.Model.compute_loss(model, x, y, y_pred, sample_weight, training) + added
     for loss in model.losses:
@@ -93,7 +94,7 @@ def compute_loss(model, x=None, y=None, y_pred=None, sample_weight=None, trainin
         cost, added = cost + added * weight, 0.0  # the losses of layers count as a part of the first output's
         tracker.add(name, cost, weight)
         total = total + factor * cost / ops.maximum(_sum_over_replicas(weight), keras.config.epsilon())
-    return total * model._accumulated_factor if training else total
+    return total * tracker.batch_factor if training else total
 
 
 def _output_values(name: str, values: Any) -> Any:
@@ -103,7 +104,8 @@ def _output_values(name: str, values: Any) -> Any:
 def train_step(model, *arguments):
     """Update the weights, or accumulate the gradients of a batch; see `keras.Model.train_step` for the arguments."""
     accumulated_weight = getattr(_inner_optimizer(model.optimizer), "accumulated_weight", None)
-    if accumulated_weight is None or not isinstance(keras_patches.loss_tracker(model), LossTracker):
+    tracker = keras_patches.loss_tracker(model)
+    if accumulated_weight is None or not isinstance(tracker, LossTracker):
         return keras.Model.train_step(model, *arguments)
     *state, data = arguments
     if not model.optimizer.built:
@@ -116,11 +118,11 @@ def train_step(model, *arguments):
         state = [(*values[:2], [scope.get_current_value(variable) for variable in variables], values[3])]
     else:
         factor = _weigh_accumulated(model, data)
-    object.__setattr__(model, "_accumulated_factor", factor)
+    tracker.batch_factor = factor
     try:
         return keras.Model.train_step(model, *state, data)
     finally:
-        object.__setattr__(model, "_accumulated_factor", 1.0)
+        tracker.batch_factor = 1.0
 
 
 def _weigh_accumulated(model, data):
@@ -150,7 +152,7 @@ def _inner_optimizer(optimizer: Any) -> Any:
 
 
 def _add_accumulated_weight(optimizer: Any, strategy: Any) -> None:
-    """Give an optimizer that accumulates gradients a variable for the total weight of the accumulated batches."""
+    """Add a variable for the total weight of the accumulated batches to an optimizer that accumulates gradients."""
     if not getattr(optimizer, "gradient_accumulation_steps", None):
         return
     if strategy is not None and strategy.num_replicas_in_sync > 1:

@@ -46,7 +46,7 @@ class CaptionData(TaskData):
     def batches(
         self, model: Any, examples: CaptionedImages, max_tokens: int, shuffle: bool, seed: int, **images: Any
     ) -> Any:
-        """Turn captioned images into batches; see `caption_batches`. Without `shuffle`, images are never augmented."""
+        """Make batches of captioned images; see `caption_batches`. Without `shuffle`, images are never augmented."""
         images = images if shuffle else {"region_cache": images.get("region_cache")}
         return super().batches(model, examples, max_tokens, shuffle, seed, **images)
 
@@ -109,7 +109,7 @@ class CaptionData(TaskData):
             "cider": 100 * metrics.cider,
             "images": len(texts),
             "unreadable": [e.name for c, e in zip(captions, examples, strict=True) if not c.valid],
-            "settings": metrics.settings,
+            "signature": metrics.signature,
         }
 
 

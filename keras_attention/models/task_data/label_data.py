@@ -57,7 +57,7 @@ class ClassificationData(TaskData):
     def batches(
         self, model: Any, examples: LabelledTexts, max_tokens: int, shuffle: bool, seed: int, **options: Any
     ) -> Any:
-        """Turn (text, label) pairs into batches; see `Task.make_batches`.
+        """Make batches of pairs (text, label); see `Task.make_batches`.
 
         Raises:
             ValueError: `config.problem_type` is not "single_label_classification".
@@ -84,7 +84,7 @@ class ClassificationData(TaskData):
         outputs = model.classify([text for text, _ in examples], batch_size=batch_size)
         correct = sum(output.label == label for output, (_, label) in zip(outputs, examples, strict=True))
         total = len(examples)
-        return {"accuracy": correct / total, "correct": correct, "total": total, "settings": "per:text"}
+        return {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:text"}
 
 
 class TaggingData(TaskData):
@@ -140,7 +140,7 @@ class TaggingData(TaskData):
     def baseline(
         self, model: Any, examples: TaggedSentences, validation: TaggedSentences, metric: str, **_: Any
     ) -> Baseline | None:
-        """Return the accuracy or F1 when each word gets its most frequent training tag; see `training.baseline`."""
+        """Return the accuracy or F1 of each word's most frequent tag; see `keras_attention.training.baseline`."""
         if metric not in ("accuracy", *self.output_metrics(model)) or not any(validation):
             return None
         tagged = frequent_tags(examples, [[word for word, _ in sentence] for sentence in validation])
@@ -158,9 +158,9 @@ def _tag_metrics(model: Any, examples: TaggedSentences, tagged: Sequence[Sequenc
     expected = [[tag for _, tag in sentence] for sentence in examples]
     total = sum(map(len, expected))
     correct = sum(map(operator.eq, itertools.chain(*tagged), itertools.chain(*expected)))
-    metrics = {"accuracy": correct / total, "correct": correct, "total": total, "settings": "per:word"}
+    metrics = {"accuracy": correct / total, "correct": correct, "total": total, "signature": "per:word"}
     if not have_entities(model.labels):
         return metrics
     micro, by_type = evaluate_entities(expected, [[tag or "O" for tag in tags] for tags in tagged])
     values = {name: getattr(micro, name) for name in ("f1", "precision", "recall")}
-    return {**values, **metrics, "by_type": by_type, "settings": "per:word|entities:exact|average:micro"}
+    return {**values, **metrics, "by_type": by_type, "signature": "per:word|entities:exact|average:micro"}

@@ -14,7 +14,7 @@ from keras_attention.data.lines import counted
 from keras_attention.data.splitting import input_of
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline
-from keras_attention.models.task_data import checks
+from keras_attention.models.task_data import example_checks
 
 
 class TaskData:
@@ -24,7 +24,7 @@ class TaskData:
     class: `ka.TextClassifier.data.labels(examples)`.
 
     Args:
-        batch_function: makes batches of `(examples, model, max_tokens, shuffle, seed)`, such as
+        batch_function: function (examples, model, max_tokens, shuffle, seed) -> batches, such as
             `keras_attention.data.translation_batches`.
 
     Example:
@@ -32,7 +32,7 @@ class TaskData:
         Counter({'good': 2, 'bad': 1})
     """
 
-    example_description = ""  # what one example is, for errors; "": the examples of the task are not checked
+    example_description = ""  # description of one example, for errors; "" if the examples of the task are not checked
     reader_call = ""  # the call that reads a file of examples, for errors
     column_hint = "name the columns with `columns`"  # how to read other columns of a file, for errors
     has_pairs = False  # whether an example is a pair (input, target or label), which `fit` also takes as `x` and `y`
@@ -64,7 +64,7 @@ class TaskData:
     def check_training(
         self, examples: Sequence, validation: Sequence | None = None, known_labels: Sequence[str] = ()
     ) -> None:
-        """Raise an error if no model can learn from examples, and warn about what is probably a mistake.
+        """Raise an error if no model can learn from the examples, and warn about probable mistakes.
 
         Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are
         texts of several lines for a language model; all targets, labels or tags are empty.
@@ -89,15 +89,15 @@ class TaskData:
             keras_attention.data.lines.DataError: All 2 training examples have the input 'we eat'; expected ...
         """
         if self.example_description and len(examples):
-            checks.check_training(self, examples, validation or (), known_labels)
+            example_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
         """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads several.
 
         Args:
-            paths: the file; for a translator also several tables of pairs, or two aligned files.
-            **options: `columns`, the names of columns; for a classifier or tagger `labels`, those that are expected;
-                for a tagger `tag_column`; for a captioner `images`, the directory of the images.
+            paths: the file; for a translator also several tables of pairs, or two parallel files.
+            **options: `columns`, the names of columns; for a classifier or tagger `labels`, the expected labels; for a
+                tagger `tag_column`; for a captioner `images`, the directory of the images.
 
         Raises:
             ValueError: the number of files is wrong, or a file has another format.
@@ -118,7 +118,7 @@ class TaskData:
         return tuple(sorted(self.label_counts(examples)))
 
     def parts(self, examples: Sequence) -> dict[str, list]:
-        """Return the parts of examples that must not all be equal: name of the part -> one value per example."""
+        """Return name -> values of a part of the examples, such as the inputs; not all values may be equal."""
         return {"input": [input_of(example) for example in examples]}
 
     def train_tokenizers(
@@ -144,7 +144,7 @@ class TaskData:
         return {"tokenizer": train_tokenizer([*self.texts(examples), *unlabelled_texts], **options)}
 
     def batches(self, model: Any, examples: Sequence, max_tokens: int, shuffle: bool, seed: int, **options: Any) -> Any:
-        """Turn examples into batches for `fit`; see `Task.make_batches`."""
+        """Make batches of examples for `fit`; see `Task.make_batches`."""
         self.check(examples)
         return self._batch_function(examples, model, max_tokens, shuffle, seed, **options)
 
@@ -171,7 +171,7 @@ class TaskData:
 
 
 def _problem(example: Any) -> str:
-    """Return what an error says about a wrong example: that a number, such as a label, is in it, or what it is."""
+    """Return the part of an error message about an invalid example: that it contains a number, or its `repr`."""
     for value in _leaves(example) if isinstance(example, (list, tuple)) else ():
         if isinstance(value, (numbers.Number, type(None))):
             kind = type(value).__name__

@@ -63,7 +63,7 @@ class TextData(TaskData):
     def baseline(
         self, model: Any, examples: Any, validation: Any, metric: str, label_smoothing: float = 0.0, **_: Any
     ) -> Baseline | None:
-        """Return the loss of the frequencies of tokens; see `keras_attention.training.baseline`.
+        """Return the loss of a prediction from token frequencies; see `keras_attention.training.baseline`.
 
         Args:
             model: a language model.
@@ -72,15 +72,15 @@ class TextData(TaskData):
             metric: `"loss"`; for a model with several outputs `"logits_loss"`.
             label_smoothing: label smoothing of the loss.
         """
-        several = isinstance(model.output, dict)
-        if metric != ("logits_loss" if several else "loss"):
+        has_dict_output = isinstance(model.output, dict)
+        if metric != ("logits_loss" if has_dict_output else "loss"):
             return None
 
         def batches_of(data: Any) -> Iterator[tuple]:
             batches = data if isinstance(data, keras.utils.PyDataset) else model.make_batches(data, shuffle=False)
             for index in range(len(batches)):
                 _, labels, weights = batches[index]
-                yield (None, labels["logits"], weights["logits"]) if several else (None, labels, weights)
+                yield (None, labels["logits"], weights["logits"]) if has_dict_output else (None, labels, weights)
 
         loss = unigram_loss(batches_of(examples), batches_of(validation), model.config.vocabulary_size, label_smoothing)
         return Baseline(loss, "the frequency of each token")
@@ -96,8 +96,8 @@ def causal_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
         return _metrics_of_export(model, examples)
     stride = max(model.config.max_length // 2, 1)
     metrics = token_metrics(model, language_batches(examples, model, shuffle=False, stride=stride))
-    settings = f"per:token|window:{model.config.max_length}|stride:{stride}"
-    return {"loss": metrics["loss"], "perplexity": metrics["perplexity"], "settings": settings}
+    signature = f"per:token|window:{model.config.max_length}|stride:{stride}"
+    return {"loss": metrics["loss"], "perplexity": metrics["perplexity"], "signature": signature}
 
 
 def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def _metrics_of_export(model: Any, texts: Sequence[str]) -> dict[str, Any]:
             "Expected shorter texts, such as lines. Or evaluate the .keras file that the export was made from."
         )
     loss = -sum(row["score"] for row in rows) / sum(counts)
-    return {"loss": float(loss), "perplexity": math.exp(loss), "settings": f"per:token|window:{length}"}
+    return {"loss": float(loss), "perplexity": math.exp(loss), "signature": f"per:token|window:{length}"}
 
 
 def masked_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
@@ -123,14 +123,14 @@ def masked_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     result = {name: metrics[prefix + name] for name in ("loss", "accuracy")}
     if model.config.next_sentence:
         result["next_sentence_accuracy"] = metrics["next_sentence_accuracy"]
-    return {**result, "settings": "per:masked token|rate:0.15|seed:0"}
+    return {**result, "signature": "per:masked token|rate:0.15|seed:0"}
 
 
 def permutation_metrics(model: Any, examples: Sequence[str]) -> dict[str, Any]:
     """Return `loss` and `accuracy` of tokens that are predicted in random order."""
     metrics = token_metrics(model, permutation_batches(examples, model, shuffle=False))
-    settings = "per:predicted token|targets_every:6|seed:0"
-    return {"loss": metrics["loss"], "accuracy": metrics["accuracy"], "settings": settings}
+    signature = "per:predicted token|targets_every:6|seed:0"
+    return {"loss": metrics["loss"], "accuracy": metrics["accuracy"], "signature": signature}
 
 
 def token_metrics(model: keras.Model, batches: Any) -> dict[str, float]:
@@ -150,13 +150,13 @@ def token_metrics(model: keras.Model, batches: Any) -> dict[str, float]:
         name as prefix, such as `logits_loss`.
     """
     outputs = model.output
-    one = not isinstance(outputs, dict)
-    metrics = {name: (Perplexity(), MaskedAccuracy()) for name in ([""] if one else outputs)}
+    is_single = not isinstance(outputs, dict)
+    metrics = {name: (Perplexity(), MaskedAccuracy()) for name in ([""] if is_single else outputs)}
     evaluated = keras.Model(model.input, outputs)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # Keras requires a loss
     evaluated.compile(
-        loss=cross_entropy if one else dict.fromkeys(outputs, cross_entropy),
-        weighted_metrics=list(metrics[""]) if one else {name: list(pair) for name, pair in metrics.items()},
+        loss=cross_entropy if is_single else dict.fromkeys(outputs, cross_entropy),
+        weighted_metrics=list(metrics[""]) if is_single else {name: list(pair) for name, pair in metrics.items()},
     )
     evaluated.evaluate(batches, verbose=0)
     values = {}

@@ -30,13 +30,13 @@ class TranslationData(TaskData):
         return is_string_pair(value)
 
     def read(self, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one or more tables, or from two aligned files; see `read_pairs`."""
+        """Read (source, target) pairs from one or more tables, or from two parallel files; see `read_pairs`."""
         if all(map(has_records, paths)):
             return [pair for path in paths for pair in read_pairs(path, columns=columns)]
         if len(paths) not in (1, 2):
             raise ValueError(
-                f"There are {len(paths)} files, and not all are tables; expected tables of pairs, or two text files "
-                "that are aligned line by line."
+                f"There are {len(paths)} files, and not all are tables; expected tables of pairs, or two parallel text "
+                "files."
             )
         return read_pairs(*paths, columns=columns)
 

@@ -1,4 +1,4 @@
-"""A function of a model and of arrays, compiled once for each structure of its inputs.
+"""`CompiledFunction`: a function of a model and of arrays, compiled once for each structure of its inputs.
 
 The numbers of a search strategy, such as its temperature, are inputs too.
 """
@@ -6,7 +6,6 @@ The numbers of a search strategy, such as its temperature, are inputs too.
 from __future__ import annotations
 
 import functools
-import os
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,29 +13,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.generation.base_strategy import Strategy
 from keras_attention.generation.option_types import replace_options
-from keras_attention.generation.strategy import Strategy
+from keras_attention.keras_support.processes import check_process
 
 _MAX_PROGRAMS = 16  # size of the LRU cache of a function
-_processes: list[int] = []  # the process that made the first model
 _lock = (
     threading.RLock()
 )  # one thread compiles; on JAX, one thread computes, because Keras temporarily takes the weights out of the model
-
-
-def check_process() -> None:
-    """Raise an error in a process that was forked after a model was made, where TensorFlow and JAX wait forever.
-
-    Raises:
-        RuntimeError: the message says what to do.
-    """
-    if not _processes:
-        _processes.append(os.getpid())
-    elif _processes[0] != os.getpid():
-        raise RuntimeError(
-            "This process was forked after a model was made, and its threads did not come with it. Make or load "
-            "models only after the fork: without gunicorn's --preload, or with multiprocessing's start method 'spawn'."
-        )
 
 
 def _32_bits() -> Any:

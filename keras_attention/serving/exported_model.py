@@ -1,4 +1,4 @@
-"""Run an exported model from Python."""
+"""`ExportedModel`: run an export from Python."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class ExportedModel:
         if count := sum(bool(row.get("truncated", False)) for row in rows):
             warnings.warn(
                 f"Truncated {count} of {counted(len(rows), 'text')}: the export reads at most "
-                f"{counted(self.metadata['max_length'], 'token')} at a time, special and new ones included. To read "
+                f"{counted(self.metadata['max_length'], 'token')} at a time, including special and new tokens. To read "
                 "them whole, split them, or export a model with a larger `max_length`.",
                 stacklevel=stacklevel,
             )

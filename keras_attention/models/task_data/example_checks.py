@@ -1,4 +1,4 @@
-"""Detect unusable or suspicious training data."""
+"""Find training data from which no model can learn, and probable mistakes in them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_attention.data.splitting import input_of, is_pair
 from keras_attention.data.text_reader import as_tuple
 
 _FEW_EXAMPLES, _FEW_CHARACTERS = 10, 1000
-_MANY_LABELS = 50  # with more labels than this, of which nearly all occur once, the column is wrong
+_MANY_LABELS = 50  # if there are more labels and nearly all occur once, the column is probably wrong
 
 
 def check_training(data: Any, examples: Sequence, validation: Sequence, known_labels: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def _similar_labels(data: Any, examples: Sequence) -> str:
 
 
 def _plain(label: str) -> str:
-    """Return a label without what does not show: case, Unicode normal form, spaces, and zeros of a whole number."""
+    """Return a label without differences of case, Unicode normal form and spaces; 1.0 becomes 1."""
     plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
     return re.sub(r"(\d)\.0+$", r"\1", plain)
 

@@ -1,10 +1,10 @@
-"""Convolutions W * x + b of an export that contain the batch normalization after them.
+"""Fold batch normalizations into the convolutions before them, for an export.
 
     norm(W * x + b) = (s W) * x + (b - mean) s + beta
     s = gamma / sqrt(variance + epsilon)
 
-A batch normalization reads and writes its whole input twice. TensorFlow computes a convolution, its bias and an
-activation such as ReLU as one operation.
+This saves time, because a batch normalization reads and writes its whole input twice, and TensorFlow computes a
+convolution, its bias and an activation such as ReLU as one operation.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import tensorflow as tf
 
 
 class FoldedConvolution:
-    """A convolution with the weights of the batch normalization after it.
+    """A convolution that also computes the batch normalization after it.
 
     Args:
         layer: a `Conv2D` or `DepthwiseConv2D`.

@@ -21,7 +21,7 @@ def encode_text(model: Any, inputs: dict, return_attention_scores: bool = False)
     if "character_ids" in inputs:
         words = model.character_encoder(inputs["character_ids"], mask=inputs["character_mask"])  # (B, S, any)
         embedded = ops.concatenate([embedded, words], axis=-1)
-    stack = model.stacks[0]
+    stack = model.decoder if model.encoder is None else model.encoder
     if not stack.blocks:
         return stack(embedded, mask=mask)[0], []
     options = {"segment_ids": inputs["segment_ids"]} if "segment_ids" in inputs else {}
@@ -37,9 +37,9 @@ def mean_sequence(values, mask):
 
 
 def pool_sequence(config: TransformerConfig, values, mask):
-    """Return (B, ...) of (B, S, ...): the mean, or the values at the position that represents the whole text.
+    """Reduce `values` (B, S, ...) to (B, ...): their mean, or the values at the start token, as `config.pooling` says.
 
-    It is the position of the start token: the first one, or the last real one if the template puts it at the end.
+    The start token is the first token or, if the template puts it at the end, the last real one.
     """
     if config.pooling == MEAN:
         return mean_sequence(values, mask)

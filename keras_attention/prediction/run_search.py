@@ -1,7 +1,8 @@
-"""A search with a model: its strategy, the tokens that it never generates, its stop strings and its length limits."""
+"""The strategy, suppressed tokens, stop strings and length limits of a search with a model, and its run."""
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,8 @@ from keras import ops
 from keras_attention.data.special_tokens import special_tokens_of
 from keras_attention.data.stop_strings import stop_table
 from keras_attention.generation import Strategy
-from keras_attention.generation.decode import SearchInputs, decode
 from keras_attention.generation.option_types import replace_options
+from keras_attention.generation.search import SearchInputs, generate, search_fields
 
 
 def check_strategy(strategy: Any, default: type) -> Any:
@@ -34,10 +35,31 @@ def check_strategy(strategy: Any, default: type) -> Any:
     return default() if strategy is None else strategy
 
 
+def input_reader_for(model: Any, strategy: Strategy | None) -> Any:
+    """Return the `input_reader` of a model; a language model with learned positions leaves room for the new tokens.
+
+    These are the `max_new_tokens` of the strategy, or else its `min_new_tokens`.
+
+    Raises:
+        ValueError: the new tokens leave no room for a prompt.
+    """
+    reader, max_length = model.input_reader, model.config.max_length
+    if strategy is None or "target_ids" in model.input or model.config.positions != "learned":
+        return reader
+    new_tokens = strategy.max_new_tokens or strategy.min_new_tokens + 1
+    if new_tokens >= max_length:
+        name, limit = ("min", max_length - 2) if strategy.max_new_tokens is None else ("max", max_length - 1)
+        raise ValueError(
+            f"`{name}_new_tokens` is {getattr(strategy, f'{name}_new_tokens')}, but this model reads at most "
+            f"{max_length} tokens, including the prompt; expected at most {limit}."
+        )
+    return dataclasses.replace(reader, max_length=reader.max_length - new_tokens + 1)
+
+
 def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     """Return a strategy that also suppresses special tokens; see `SpecialTokens.suppress_tokens`.
 
-    With `replace_unknown`, the unknown token is allowed, because `Translator.to_outputs` replaces it.
+    With `replace_unknown`, the unknown token is allowed, because a translator replaces it.
     """
     special = special_tokens_of(tokenizer)
     ids = [i for i in special.suppress_tokens if not (strategy.replace_unknown and i == special.unknown)]
@@ -46,9 +68,32 @@ def suppress_special(strategy: Strategy, tokenizer: Any) -> Strategy:
     return replace_options(strategy, {"suppress_tokens": both})
 
 
-def stop_inputs(tokenizer: Any, vocabulary_size: int, strategy: Strategy) -> dict[str, np.ndarray]:
-    """Return the `stop_table` of `SearchInputs`; an empty dict if the strategy has no stop strings."""
-    return {"stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else {}
+def search_inputs(
+    strategy: Strategy, tokenizer: Any, vocabulary_size: int, limits, seeds, prefix_ids=None, prefix_mask=None
+) -> dict:
+    """Return the fields of `SearchInputs`, without `start_ids`.
+
+    Args:
+        strategy: the search strategy.
+        tokenizer: the tokenizer of the generated texts.
+        vocabulary_size: V, the number of logits.
+        limits: (B,) int, from `limit_lengths`.
+        seeds: (B,) int.
+        prefix_ids, prefix_mask: (B, L), the tokens with which the texts begin; None for none.
+
+    Returns:
+        dict of the arguments of `search_fields`, with (B, T) prefixes, and of `stop_table` if there are stop strings.
+
+    Example:
+        >>> tokenizer = ka.data.train_tokenizer(["to be"], "characters")
+        >>> inputs = search_inputs(ka.Greedy(stop=["."]), tokenizer, 11, limits=np.array([3]), seeds=np.array([0]))
+        >>> sorted(inputs)
+        ['limits', 'prefix_ids', 'prefix_mask', 'seeds', 'stop_table']
+    """
+    if prefix_ids is None:
+        prefix_ids = prefix_mask = ops.expand_dims(seeds, 1)[:, :0]
+    fields = search_fields(limits, seeds, prefix_ids, prefix_mask)
+    return {**fields, "stop_table": stop_table(tokenizer, strategy.stop, vocabulary_size)} if strategy.stop else fields
 
 
 def limit_lengths(default, strategy: Strategy, max_length: int | None, prompt_lengths=0):
@@ -77,18 +122,18 @@ def run_search(model: Any, inputs: dict, strategy: Strategy, tokenizer: Any) -> 
     """Search for the best texts of a model, which contain no special tokens.
 
     Args:
-        model: see `decode`.
+        model: see `generate`.
         inputs: dict of the fields of `SearchInputs` and of tensors for `model.start`. Without `start_ids`, a text
             begins after the start token.
         strategy: the search strategy.
         tokenizer: the tokenizer of the texts.
 
     Returns:
-        the results of `decode`.
+        the results of `generate`.
     """
     special = special_tokens_of(tokenizer)
     fields = {name: inputs[name] for name in SearchInputs._fields if name in inputs}
     fields.setdefault("start_ids", ops.zeros_like(inputs["limits"]) + special.start)
     encoder_inputs = {name: value for name, value in inputs.items() if name not in fields}
     strategy = suppress_special(strategy, tokenizer)
-    return decode(model, encoder_inputs, strategy, SearchInputs(**fields), special.end)
+    return generate(model, encoder_inputs, strategy, SearchInputs(**fields), special.end)

@@ -1,7 +1,7 @@
 """The base class of search strategies, with their common options.
 
 A strategy chooses, from the log-probabilities of all continuations, which hypotheses stay active and which finish. It
-uses neither the model nor the tokenizer; `decode.py` runs the loop.
+uses neither the model nor the tokenizer; `search_loop.py` runs the loop.
 """
 
 from __future__ import annotations
@@ -28,15 +28,14 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; None for 2 S + 8 in a translation of S source tokens. In other
-            texts, None is the number of tokens that the model can read after the prompt.
+        max_new_tokens: maximum number of new tokens; None for the limit of the task, `Task.spec.default_limit`.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
-        repetition_penalty: repetition penalty for tokens already in the prompt or output; 1 = off.
+        repetition_penalty: repetition penalty for tokens that are in the prompt or output; 1 = off.
         suppress_tokens: token ids that are never generated.
         replace_unknown: replace each unknown token by the source word with the highest attention score.
-        stop: stop at one of these strings; the output does not include it.
-        num_return_sequences: number of outputs per input (n-best list), N; fewer if several have the same text.
+        stop: end the output before the first of these strings.
+        num_return_sequences: number of outputs per input (n-best list), N; outputs with equal texts are returned once.
         seed: seed of the random numbers; only `Sampling` uses it.
 
     Raises:
@@ -86,9 +85,10 @@ class Strategy:
         require(self.num_return_sequences >= 1, "num_return_sequences", self.num_return_sequences, "1 or more")
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the options whose values are inputs of a compiled search, so that new values compile nothing.
+        """Return the options whose values are inputs of a compiled search; a new value does not compile it again.
 
-        Without a penalty, or without suppressed tokens, the option is left out, which compiles a faster search.
+        A penalty that is off, and an empty `suppress_tokens`, are left out: the search is then compiled without them,
+        and is faster.
         """
         defaults = self._defaults()
         kinds = {name: "float32" if isinstance(defaults[name], float) else "int32" for name in self._inputs}
