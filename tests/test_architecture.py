@@ -47,7 +47,7 @@ ALLOWED = {
     "visualize": {"visualize", "argument_checks", "data.images", "data.special_tokens", "outputs", "storage"},
     "__main__": {"cli"},
     "quickstart": {"quickstart", "argument_checks", "data.tfds"},
-    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data_size"}
+    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data.special_tokens", "data_size"}
     | {"defaults", "training.progress", "presets", "registered", "task_specs", "version"}
     | PUBLIC,
 }

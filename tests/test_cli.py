@@ -35,6 +35,24 @@ def test_an_export_and_its_model_translate_the_same(run, model, served, tmp_path
     assert one.splitlines()[0].split("\t")[1] == "comemos pan"
 
 
+def test_texts_are_translated_back_to_pairs_that_train_a_translator(run, model, served, write, tmp_path):
+    """The words of a text are 7 tokens with the end token; 71 words have more than the 128 that the model reads."""
+    texts = ['we drink "water"', "they eat\tbread", "", "the boy eats the red apple"]
+    one, two = write("one.txt", "\n".join(texts)), write("two.txt.gz", "red apple " * 71)
+    _, translated, _ = run("translate", served, stdin="\n".join(texts).replace("\t", " ").encode())
+    first, second, _, third = translated.splitlines()
+    for name, source, search in (("a", model, ["--num-beams", 5]), ("b", served, [])):
+        code, _, err = run("augment", source, one, two, *search, "--out", tmp_path / "new" / f"{name}.tsv")
+        assert code == 0
+        shown = f"Wrote 3 of 4 pairs to {tmp_path}/new/{name}.tsv. Left out: 1 with 128 or more tokens, special ones"
+        assert shown in err
+        pairs = ka.Translator.data.read([str(tmp_path / "new" / f"{name}.tsv"), str(write("own.csv", "a,b\n"))])
+        assert pairs == [(first, texts[0]), (second, "they eat bread"), (third, texts[3]), ("a", "b")]
+    _, _, err = run("augment", model, one, "--max-new-tokens", 9, "--out", tmp_path / "c.tsv")
+    assert err.endswith("c.tsv. Left out: 2 whose translation was cut at the maximum length.\n")
+    assert (tmp_path / "c.tsv").read_text() == "comen pan\tthey eat bread\n"
+
+
 def test_an_export_is_checked(run, served):
     code, out, _ = run("check", served)
     assert (code, out.splitlines()[-1]) == (0, "ok: loaded and run by the C++ loader, XLA off")

@@ -161,6 +161,13 @@ MISTAKES = [
     (["export", "{model}", "{}/again", "--top-k", "3"], "a translator does not sample"),
     (["export", "{model}", "{}/again", "--top-k", "3", "--num-beams", "2"], "choose one of the two"),
     (["import", "{}/folder", "{}/x.keras", "--task", "TextClassifier"], "is not one of 'translator'"),
+    (["augment", "{model}", "{}/short.txt", "--out", "{pairs}"], "pairs.tsv exists and is not overwritten; choose"),
+    (["augment", "{model}", "{}/short.txt", "--out", "{}/r"], "expected the name of a file to write that ends in .tsv"),
+    (["augment", "{model}", "{}/nothing.txt", "--out", "{}/r.tsv"], "There is no file"),
+    (["augment", "{model}", "{}/long.txt", "--max-new-tokens", "1", "--out", "{}/r.tsv"],
+     "None of the 2 texts has a translation that can be used: 1 with an empty translation, 1 whose translation was"),
+    (["train", "translator", "--train", "{pairs}", "--train", "{}/long.txt", "--train", "{pairs}", "--out", "{}/r"],
+     "There are 3 files, and not all are tables; expected tables of pairs, or two parallel text files"),
     (["nonsense"], "No such command"),
 ]  # fmt: skip
 

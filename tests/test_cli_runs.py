@@ -44,6 +44,7 @@ def test_a_run_with_parallel_files_and_json_lines_writes_a_model_and_plots(finis
     assert "8 training examples, 8 validation examples" in printed
     assert {"model.keras", "checkpoint.npz", "run.json", "curves.png", "tensorboard"} <= set(os.listdir(out))
     assert any(b"alignment/0" in path.read_bytes() for path in (out / "tensorboard").rglob("*tfevents*"))
+    assert json.loads((out / "run.json").read_text())[1]["derived_network"] == {"dropout": 0.5}  # SMALL has the sizes
 
 
 def test_a_finished_run_is_not_trained_further(run, finished_run):

@@ -11,7 +11,7 @@ PAIRS = [(f"we eat {i}", f"comemos {i}") for i in range(11)]
 LABELLED = [(f"a film {i}", ("good", "bad")[i % 2]) for i in range(12)]
 TAGGED = [[("we", "PRON"), (f"eat{i}", "VERB")] for i in range(10)]
 IMAGES = [ka.data.CaptionedImage(f"{i}", f"{i}.png", (f"a dog {i}", f"dog {i}")) for i in range(10)]
-TEXTS = [f"they drink water {i} times\n" * 7 for i in range(7)]
+TEXTS = ["".join(f"they drink water {i} times {j}\n" for j in range(7)) for i in range(7)]
 TASKS = {"t": ka.Translator, "c": ka.TextClassifier, "g": ka.TextTagger, "i": ka.Captioner, "lm": ka.CausalLM}
 
 
@@ -37,7 +37,17 @@ ERRORS = [
 WARNINGS = [
     ("t", PAIRS[:2], (), "There are 2 training examples, too few to learn from; a few hundred are needed."),
     ("i", IMAGES[:1], (), "There is one training example, too few"),
-    ("lm", TEXTS[:1], (), "The training texts have 175 characters in all, which is too little to learn from"),
+    (
+        "t",
+        PAIRS[:2] * 20,
+        (),
+        "There are 40 training examples, of which 2 differ, too few to learn from; a few hundred",
+    ),
+    ("c", LABELLED[:2] * 20, (), "There are 40 training examples, of which 2 differ, too few"),
+    ("g", TAGGED[:2] * 600, (), "There are 1,200 training examples, of which 2 differ, too few"),
+    ("i", [image(e, e.name) for e in IMAGES[:9]] * 2, (), "There are 18 training examples, of which 9 differ, too few"),
+    ("lm", TEXTS[:1], (), "The training texts have 189 characters in all, which is too little to learn from"),
+    ("lm", [TEXTS[0] * 10], (), "have 1,890 characters in all, 182 in lines that differ, which is too little"),
     (
         "t",
         [*PAIRS, ("", "si"), (" ", "a"), ("b", "")],
@@ -76,7 +86,7 @@ WARNINGS = [
         (),
         r"'1' and '1.0', 'Cafe.u0301' and 'caf.xe9'. Write equal labels in the same way",
     ),
-    ("lm", [f"{TEXTS[2]}{TEXTS[3]}" * 5] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
+    ("lm", ["".join(TEXTS)] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),
     ("g", TAGGED, TAGGED[3:], "contain 7 of 7 validation examples"),
     ("g", TAGGED, [[("x", "SYM"), ("y", "SYM")]], "labels of the validation examples: SYM .2."),

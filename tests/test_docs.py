@@ -19,7 +19,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import train_shortly
+from conftest import PAIRS, train_shortly
 
 import keras_attention as ka
 
@@ -107,6 +107,7 @@ def folder(tmp_path, monkeypatch, small_training, loaded_once):
     for name in ("pairs.tsv", "valid.tsv", "test.tsv"):
         (tmp_path / name).write_text(text)
     (tmp_path / "source.txt").write_text("".join(f"{source}\n" for source, _ in pairs[:7]))
+    (tmp_path / "target.txt").write_text("".join(f"{source}\n" for source, _ in PAIRS))
     (tmp_path / "book.txt").write_text("\n".join(source for source, _ in pairs[:5]))
     (tmp_path / "masked.txt").write_text("we are <mask> bread\nno mask\n")
     for name in ("reviews.tsv", "valid_reviews.tsv", "test_reviews.tsv"):
@@ -221,14 +222,16 @@ def shrunk(arguments):
     return arguments
 
 
-def run_command(line, folder, monkeypatch, capsys):
-    """Run a keras-attention line in this process."""
+def run_command(line, folder, monkeypatch, capsys, translator_file):
+    """Run a keras-attention line in this process; `augment` has a trained model, whose translations end."""
     from keras_attention.cli import main
 
     command, _, output = line.partition(">")
     command, _, input_file = command.partition("<")
     words = shlex.split(command)
     arguments = shrunk([name for word in words for name in (sorted(glob.glob(word)) if "*" in word else [word])])
+    if arguments[1] == "augment":
+        arguments[2] = str(translator_file)
     source = folder / (input_file.strip() or "source.txt")
     monkeypatch.setattr(sys, "argv", arguments)
     with source.open() as file:
@@ -254,12 +257,12 @@ def check_program(line):
 
 @pytest.mark.slow
 @pages_with("sh")
-def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys):
+def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys, translator_file):
     """Run the package's commands in order and in this process."""
     write_directories("".join(blocks("sh", page)), folder)
     for line in commands(page):
         runs_here = line.startswith("keras-attention") and " quickstart" not in line  # test_cli.py has a smaller one
-        run_command(line, folder, monkeypatch, capsys) if runs_here else check_program(line)
+        run_command(line, folder, monkeypatch, capsys, translator_file) if runs_here else check_program(line)
 
 
 def test_the_readme_begins_with_make():

@@ -28,6 +28,7 @@ _COMMANDS = {
     "tag": "keras_attention.cli.predict",
     "fill": "keras_attention.cli.predict",
     "score": "keras_attention.cli.predict",
+    "augment": "keras_attention.cli.augment",
     "import": "keras_attention.cli.export",
     "export": "keras_attention.cli.export",
     "check": "keras_attention.cli.export",

@@ -71,6 +71,9 @@ class Option(click.Option):
         return click.Option.get_help_record(shown, context)
 
 
+BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
+
+
 def _set_verbosity(context: click.Context, option: click.Parameter, value: bool) -> None:
     if value:
         setattr(VERBOSITY, option.name, True)

@@ -16,13 +16,12 @@ import click
 import keras_attention as ka
 from keras_attention.cli.lines import check_source, json_line, one_line, read_chunks, text_line, write_lines
 from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
-from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, search_options
+from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.task_specs import TASK_SPECS
 from keras_attention.visualize import plot_alignment, plot_caption
 
 _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required=False)
-_BATCH_SIZE = Option("--batch-size", type=click.IntRange(1), default=32, show_default=True, help="batch size.")
 
 
 def _beam_and_generation_options(task: str) -> list[Option]:
@@ -71,7 +70,7 @@ def _plot_option(name: str, example: str) -> Option:
         _SOURCE,
         *_beam_and_generation_options("translator"),
         *search_options("replace_unknown", group="Generation"),
-        _BATCH_SIZE,
+        BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
         _plot_option("line number", "1"),
@@ -116,7 +115,7 @@ def translate(
         _MODEL,
         click.Argument(["images"], nargs=-1),
         *_beam_and_generation_options("captioner"),
-        _BATCH_SIZE,
+        BATCH_SIZE,
         _SCORES,
         *_OUTPUT,
         _plot_option("image", "dog.jpg"),
@@ -234,7 +233,7 @@ _SEED = Option(
 _COMPLETE = [*_SAMPLING, _SEED, *_beam_and_generation_options("lm")]
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, _BATCH_SIZE, _SCORES, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, *_COMPLETE, BATCH_SIZE, _SCORES, _JSON])
 def complete(
     model: str, source: str | None, seed: int, batch_size: int, scores: bool, as_json: bool, **search: Any
 ) -> None:
@@ -263,7 +262,7 @@ _PROBABILITIES = Option("--scores", is_flag=True, help="write PROBABILITY<tab>LA
 _PAIRS = Option("--pairs", is_flag=True, help="read a pair of texts per line, separated by a tab.")
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, _BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _PAIRS, BATCH_SIZE, _PROBABILITIES, *_OUTPUT])
 def classify(
     model: str, source: str | None, pairs: bool, batch_size: int, scores: bool, as_json: bool, attention: bool
 ) -> None:
@@ -302,7 +301,7 @@ def _split_columns(lines: list[str], done: int, names: tuple[str, ...], source: 
     return rows
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, BATCH_SIZE, _JSON])
 def tag(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Tag the words of each line of SOURCE with MODEL.
 
@@ -326,7 +325,7 @@ _CANDIDATES = Option(
 )
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _CANDIDATES, BATCH_SIZE, _JSON])
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
@@ -357,7 +356,7 @@ def _candidates(result: Any, count: int) -> str:
     return "\t".join(masks)
 
 
-@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, _BATCH_SIZE, _JSON])
+@click.command(cls=_LineCommand, params=[_MODEL, _SOURCE, BATCH_SIZE, _JSON])
 def score(model: str, source: str | None, batch_size: int, as_json: bool) -> None:
     """Print log-probabilities of texts, translations or captions.
 

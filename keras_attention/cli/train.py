@@ -60,8 +60,9 @@ _DATA = [
         metavar="FILE",
         multiple=True,
         help="training file: text, TSV, CSV, JSONL, CoNLL, or captions in the JSON of COCO or Karpathy; may be "
-        "compressed (.gz, .bz2, .xz). Write - for standard input, tfds:NAME[:SPLIT] for a data set of TensorFlow "
-        "Datasets; for two parallel text files, repeat the option: first the source file, then the target file.",
+        "compressed (.gz, .bz2, .xz); - for standard input, tfds:NAME[:SPLIT] for a data set of TensorFlow Datasets. "
+        "Repeat the option for more tables of a translator (a table that is named twice counts twice), or for two "
+        "parallel text files: first the source file, then the target file.",
     ),
     _data(
         "--valid",

@@ -212,16 +212,17 @@ def _make_plan(
         plan = ka.training.TrainingPlan.for_data(model, examples, data_size, **overrides)
     derived = {name: getattr(plan, name) for name in TRAINING_FIELDS if name not in overrides}
     if derived:
-        _list_defaults(model, data_size, options, derived)
+        network = {} if model.is_pretrained else _derived_fields(type(model), data_size, options)
+        _list_defaults(model, data_size, network | derived)
+        options = {**options, "derived_network": network}  # for the reader of run.json
     write_run(out, type(model).spec.command_name, options | derived)
     return plan
 
 
-def _list_defaults(model: Any, data_size: DataSize, options: dict[str, Any], derived: dict[str, Any]) -> None:
+def _list_defaults(model: Any, data_size: DataSize, values: dict[str, Any]) -> None:
     """Print the values that are computed from the data, with reasons."""
     examples, words = counted(data_size.examples, "example"), counted(data_size.words, "word")
     write_message(f"Defaults for {examples} with {words}, {data_size.distinct_words:,} of them distinct:")
-    values = derived if model.is_pretrained else _derived_fields(type(model), data_size, options) | derived
     for name, value in values.items():
         if name == "vocabulary_size":
             _list_default(name, *_vocabulary_size(model, limit=value))

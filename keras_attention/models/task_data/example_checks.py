@@ -103,12 +103,22 @@ def _one_label(data: Any, examples: Sequence, validation: Sequence) -> str:
 
 
 def _few(examples: Sequence) -> str:
-    if all(isinstance(example, str) for example in examples):
-        size = sum(map(len, examples))
-        text = f"The training texts have {counted(size, 'character')} in all"
-        return f"{text}, which is too little to learn from; tens of thousands are needed." * (size < _FEW_CHARACTERS)
-    text = f"There are {len(examples)} training examples" if len(examples) > 1 else "There is one training example"
-    return f"{text}, too few to learn from; a few hundred are needed." * (len(examples) < _FEW_EXAMPLES)
+    """Return the warning that few inputs differ, or that the lines of texts that differ have few characters."""
+    is_text = all(isinstance(example, str) for example in examples)
+    distinct, size = set(), 0
+    for unit in _units(examples):
+        size += (len(unit) if is_text else 1) * (unit not in distinct)
+        distinct.add(unit)
+        if size >= (_FEW_CHARACTERS if is_text else _FEW_EXAMPLES):
+            return ""
+    if is_text:
+        total = sum(map(len, examples))
+        repeated = f", {size:,} in lines that differ" if total >= _FEW_CHARACTERS else ""
+        text = f"The training texts have {counted(total, 'character')} in all{repeated}"
+        return f"{text}, which is too little to learn from; tens of thousands are needed."
+    text = f"There are {len(examples):,} training examples" if len(examples) > 1 else "There is one training example"
+    repeated = f", of which {size} {'differs' if size == 1 else 'differ'}" if size < len(examples) else ""
+    return f"{text}{repeated}, too few to learn from; a few hundred are needed."
 
 
 def _pairs(examples: Sequence) -> Iterator[tuple[Any, str]]:

@@ -68,7 +68,7 @@ class TaskData:
 
         Errors: one label, or nearly all labels occur once; all inputs, targets or captions are equal, unless they are
         texts of several lines for a language model; all targets, labels or tags are empty.
-        Warnings: few examples; equal texts of several lines; labels that occur once, or that differ only in case,
+        Warnings: few different examples; equal texts of several lines; labels that occur once, or differ only in case,
         spaces or Unicode normal form; empty texts; outputs that equal their inputs; equal texts with different labels;
         validation examples that are also training examples, that have one label, or whose labels no training example
         has.
@@ -92,10 +92,10 @@ class TaskData:
             example_checks.check_training(self, examples, validation or (), known_labels)
 
     def read(self, paths: Sequence[str], **options: Any) -> list:
-        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads two parallel files.
+        """Read examples from one file or `tfds:NAME[:SPLIT]`; a `Translator` also reads several.
 
         Args:
-            paths: the file, or two parallel files.
+            paths: the file; for a translator also several tables of pairs, or two parallel files.
             **options: `columns`, the names of columns; for a classifier or tagger `labels`, the expected labels; for a
                 tagger `tag_column`; for a captioner `images`, the directory of the images.
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.files import read_pairs
+from keras_attention.data.files import has_records, read_pairs
 from keras_attention.data.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.text import evaluate_by_length, evaluate_texts
@@ -30,9 +30,14 @@ class TranslationData(TaskData):
         return is_string_pair(value)
 
     def read(self, paths: Sequence[str], columns: dict[str, str] | None = None) -> list[tuple[str, str]]:
-        """Read (source, target) pairs from one file, or from two parallel files; see `read_pairs`."""
+        """Read (source, target) pairs from one or more tables, or from two parallel files; see `read_pairs`."""
+        if all(map(has_records, paths)):
+            return [pair for path in paths for pair in read_pairs(path, columns=columns)]
         if len(paths) not in (1, 2):
-            raise ValueError(f"There are {len(paths)} files; expected one, or two parallel text files.")
+            raise ValueError(
+                f"There are {len(paths)} files, and not all are tables; expected tables of pairs, or two parallel text "
+                "files."
+            )
         return read_pairs(*paths, columns=columns)
 
     def texts(self, examples: Pairs) -> list[str]:
