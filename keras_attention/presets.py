@@ -29,7 +29,7 @@ class Preset:
         parameters: the number of parameters with this vocabulary, counted as in the paper: for an encoder, without the
             pre-training head but with the pooler (if any). A classifier or tagger has two labels; a
             captioner includes its image encoder.
-        published_parameters: the number of parameters that the authors published, as text.
+        published_parameters: the number of parameters that its authors report, as text.
 
     Example:
         >>> presets()["gpt2_small"].task

@@ -20,10 +20,10 @@ class TaskSpec:
         default_preset: name of the preset of a new model, if no other is named.
         metric: the metric of validation data that selects the best model.
         default_strategy: the class of the default search strategy; None for a task that does not search.
-        default_limit: the maximum number of new tokens if a strategy does not set it, in words.
+        default_limit_text: text of the help: the maximum number of new tokens, if a strategy does not set it.
         default_tokenizer: kind of tokenizer for the default preset.
         tokenizer_names: names of the tokenizers, arguments of the constructor.
-        described_by: attributes of a model, such as `"labels"`, that are stored in the metadata of its export.
+        exported_attributes: attributes of a model, such as `"labels"`, that are stored in the metadata of its export.
 
     Example:
         >>> spec = ka.TextTagger.spec
@@ -38,13 +38,13 @@ class TaskSpec:
     default_preset: str
     metric: str = "loss"
     default_strategy: type[Strategy] | None = None
-    default_limit: str = ""
+    default_limit_text: str = ""
     default_tokenizer: str = "sentencepiece"
     tokenizer_names: tuple[str, ...] = ("tokenizer",)
-    described_by: tuple[str, ...] = ()
+    exported_attributes: tuple[str, ...] = ()
 
 
-# A translation of S source tokens has at most 2 S + 8 tokens by default; `default_limit` says the same in words.
+# A translation of S source tokens has at most 2 S + 8 tokens by default.
 TOKENS_PER_SOURCE_TOKEN, ADDED_TOKENS = 2, 8
 _TO_MAX_LENGTH = "max_length of the model minus the length of the prompt"
 
@@ -53,39 +53,39 @@ _SPECS = (
         *("translator", "Translator", "translate", Translation, "rnn_attention"),
         metric="bleu",
         default_strategy=Greedy,
-        default_limit="twice the number of source tokens, plus 8",
+        default_limit_text=f"{TOKENS_PER_SOURCE_TOKEN} times the number of source tokens, plus {ADDED_TOKENS}",
         tokenizer_names=("source_tokenizer", "target_tokenizer"),
     ),
     TaskSpec(
         *("captioner", "Captioner", "caption", Caption, "show_attend_and_tell"),
         metric="bleu",
         default_strategy=Greedy,
-        default_limit="max_length of the model",
-        described_by=("image_size",),
+        default_limit_text="max_length of the model",
+        exported_attributes=("image_size",),
     ),
     TaskSpec(
         *("lm", "CausalLM", "complete", Completion, "char_rnn"),
         default_strategy=Sampling,
-        default_limit=_TO_MAX_LENGTH,
+        default_limit_text=_TO_MAX_LENGTH,
         default_tokenizer="characters",
     ),
-    TaskSpec("mlm", "MaskedLM", "fill", FilledMask, "bert_base", described_by=("mask_token",)),
+    TaskSpec("mlm", "MaskedLM", "fill", FilledMask, "bert_base", exported_attributes=("mask_token",)),
     TaskSpec(
         *("plm", "PermutationLM", "complete", Completion, "xlnet_base"),
         default_strategy=Sampling,
-        default_limit=_TO_MAX_LENGTH,
+        default_limit_text=_TO_MAX_LENGTH,
     ),
     TaskSpec(
         *("classifier", "TextClassifier", "classify", Classification, "rnn_classifier"),
         metric="accuracy",
-        described_by=("labels",),
+        exported_attributes=("labels",),
     ),
     TaskSpec(
         *("tagger", "TextTagger", "tag", Tagging, "rnn_tagger"),
         metric="accuracy",
         default_tokenizer="words",
         tokenizer_names=("tokenizer", "character_tokenizer"),
-        described_by=("labels",),
+        exported_attributes=("labels",),
     ),
 )
 TASK_SPECS = {spec.command_name: spec for spec in _SPECS}

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
-from keras_attention.cli.loading import is_export, load_for, search_for
+from keras_attention.cli.load_model import is_export, load_for, search_for
 from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, Command, Option, search_options
 from keras_attention.cli.terminal import VERBOSITY, write_message
 from keras_attention.storage import local_path, write_text
@@ -23,7 +23,7 @@ _PARAMS = [
     click.Argument(["texts"], nargs=-1, required=True),
     Option("--out", metavar="FILE", required=True, help="TSV file to write, with a pair per line: translation, text."),
     *search_options(*BEAM, group="Beam search"),
-    *search_options(*_NAMES, group="Generation", default_length=TASK_SPECS["translator"].default_limit),
+    *search_options(*_NAMES, group="Generation", default_length=TASK_SPECS["translator"].default_limit_text),
     BATCH_SIZE,
 ]
 

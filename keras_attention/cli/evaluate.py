@@ -9,7 +9,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.examples import read_examples, reading_options
-from keras_attention.cli.loading import is_export, load, search_for
+from keras_attention.cli.load_model import is_export, load, search_for
 from keras_attention.cli.options import Command, Option, from_fields, refuse_other_tasks, search_options
 from keras_attention.cli.terminal import write_message
 from keras_attention.evaluate import task_of
@@ -85,8 +85,8 @@ def evaluate(
     mlm, plm     loss per token, accuracy of the predicted tokens
 
     The last lines are the signatures of the metrics, as in sacreBLEU: they describe how a metric was computed. For
-    example, per:word is an accuracy over words. A translator or captioner uses greedy search, or beam search with
-    --num-beams. An export has a fixed search, set by the options of `keras-attention export`.
+    example, per:word means that the accuracy counts words. A translator or captioner uses greedy search, or beam
+    search with --num-beams. An export has a fixed search, set by the options of `keras-attention export`.
     """
     files = (*files, captions) if captions else files
     if not files:

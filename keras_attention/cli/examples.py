@@ -32,7 +32,7 @@ def reading_options(group: str) -> list[Option]:
     return [
         Option(
             "--columns",
-            metavar="CONTENT=COLUMN,...",
+            metavar="ROLE=COLUMN,...",
             callback=_parse_columns,
             group=group,
             tasks=_WITH_COLUMNS,

@@ -9,7 +9,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.choices import PRECISIONS
-from keras_attention.cli.loading import is_export, load, strategy_of
+from keras_attention.cli.load_model import is_export, load, strategy_of
 from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
 from keras_attention.cli.terminal import native_log_hidden, show_warning, write_message
 from keras_attention.storage import atomic_write, local_path
@@ -35,7 +35,7 @@ _EXPORT = [
         *GENERATION,
         "replace_unknown",
         group="Generation",
-        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit}; for other models, max_length "
+        default_length=f"for a translator, {TASK_SPECS['translator'].default_limit_text}; for other models, max_length "
         "minus the length of the prompt",
     ),
     Option(
@@ -135,7 +135,7 @@ def presets(as_json: bool) -> None:
     \b
     vocabulary  vocabulary size for which the parameters are counted
     parameters  number of parameters of the model in this library
-    published   number of parameters that the authors published
+    published   number of parameters that its authors report
     """
     rows = [_preset_row(name, row) for name, row in ka.presets().items()]
     if as_json:
@@ -154,7 +154,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
     config = row.config
     return {
         "name": name,
-        "task": row.task,
+        "task": next(name for name, spec in TASK_SPECS.items() if spec.class_name == row.task),
         "layers": config.num_layers,
         "width": config.width,
         "heads": config.num_heads,

@@ -15,7 +15,7 @@ import click
 
 import keras_attention as ka
 from keras_attention.cli.lines import check_source, json_line, one_line, read_chunks, text_line, write_lines
-from keras_attention.cli.loading import is_export, load, load_for, method_of, returns_several, search_for
+from keras_attention.cli.load_model import is_export, load, load_for, method_of, returns_several, search_for
 from keras_attention.cli.options import BATCH_SIZE, BEAM, GENERATION, SAMPLING, Command, Option, search_options
 from keras_attention.storage import local_path
 from keras_attention.task_specs import TASK_SPECS
@@ -26,7 +26,7 @@ _MODEL, _SOURCE = click.Argument(["model"]), click.Argument(["source"], required
 
 def _beam_and_generation_options(task: str) -> list[Option]:
     """Return the options of a search of this task."""
-    generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit)
+    generation = search_options(*GENERATION, group="Generation", default_length=TASK_SPECS[task].default_limit_text)
     return [*search_options(*BEAM, group="Beam search"), *generation]
 
 
@@ -329,9 +329,10 @@ _CANDIDATES = Option(
 def fill(model: str, source: str | None, candidates: int | None, batch_size: int, as_json: bool) -> None:
     """Predict the masked tokens in each line of SOURCE with MODEL.
 
-    Write a mask as [MASK] for a model with a WordPiece tokenizer, and as <mask> for other models. An output line is the
-    input line in which the most probable token replaces each mask. With --candidates N, an output line has, for each
-    mask, the N most probable tokens as TOKEN:PROBABILITY, separated by spaces; tabs separate the masks.
+    Write the mask token as [MASK] for a model with a WordPiece tokenizer, and as <mask> for other models. An output
+    line is the input line in which the most probable token replaces each mask token. With --candidates N, an output
+    line has, for each mask token, the N most probable tokens as TOKEN:PROBABILITY, separated by spaces; tabs separate
+    the mask tokens.
     """
     loaded = load_for("fill", model)
 

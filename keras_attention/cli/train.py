@@ -40,6 +40,18 @@ def _default_presets(tasks: Sequence[str]) -> str:
     return presets[0] if len(tasks) == 1 else ", ".join(named)
 
 
+def _default_metrics(tasks: Sequence[str]) -> str:
+    metrics = [f"val_{TASK_SPECS[task].metric}" for task in tasks]
+    groups = {metric: [task for task, its in zip(tasks, metrics, strict=True) if its == metric] for metric in metrics}
+    if len(groups) == 1:
+        return metrics[0]
+    return ", ".join(f"{metric} ({', '.join(names)})" for metric, names in groups.items())
+
+
+def _default_image_encoder(tasks: Sequence[str]) -> str:
+    return ka.presets()[TASK_SPECS[tasks[0]].default_preset].config.image_encoder
+
+
 def _default_tokenizers(tasks: Sequence[str]) -> str:
     specs = [TASK_SPECS[task] for task in tasks if TASK_SPECS[task].default_tokenizer != "sentencepiece"]
     named = [f"{spec.default_tokenizer} ({spec.default_preset})" for spec in specs]
@@ -69,8 +81,8 @@ _DATA = [
         "valid_files",
         metavar="FILE",
         multiple=True,
-        help="validation file, in the formats of --train, or none for no validation; the best model is that of the "
-        "epoch with the best validation metric.  [default: a tenth of the training examples]",
+        help="validation file, in the formats of --train, or the word none to train without validation; the best "
+        "model is that of the epoch with the best validation metric.  [default: a tenth of the training examples]",
     ),
     *reading_options("Data"),
     *_plan_options("Data", "max_tokens"),
@@ -141,7 +153,8 @@ _MODEL = [
         "--image-encoder",
         metavar="NAME",
         tasks=_CAPTIONER,
-        help="name of the image encoder, small_cnn or a keras.applications network.  [default: mobilenet_v2]",
+        default_of=_default_image_encoder,
+        help="name of the image encoder, small_cnn or a keras.applications network.",
     ),
     _model(
         "--image-encoder-weights",
@@ -202,7 +215,8 @@ _OPTIMIZATION = [
 _RUN = [
     _run("--out", metavar="DIRECTORY", required=True, help="directory of the run; the best model is OUT/model.keras."),
     _run("--resume", is_flag=True, help="resume the run in --out with its original options."),
-    *_plan_options("Run", "monitor", "mode"),
+    *_plan_options("Run", "monitor", default_of=_default_metrics),
+    *_plan_options("Run", "mode"),
     *_plan_options("Run", "bleu_tokenizer", tasks=["translator", "captioner"]),
     *_plan_options("Run", "patience", "average_checkpoints"),
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),

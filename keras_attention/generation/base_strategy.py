@@ -28,13 +28,13 @@ class Strategy:
     string. Without `replace_unknown`, no unknown token is generated.
 
     Args:
-        max_new_tokens: maximum number of new tokens; None for the limit of the task, `Task.spec.default_limit`.
+        max_new_tokens: maximum number of new tokens; None for the limit of the task, `Task.spec.default_limit_text`.
         min_new_tokens: minimum number of new tokens.
         no_repeat_ngram_size: forbid repeated n-grams of this size; 0 = off.
         repetition_penalty: repetition penalty for tokens that are in the prompt or output; 1 = off.
         suppress_tokens: token ids that are never generated.
         replace_unknown: replace each unknown token by the source word with the highest attention score.
-        stop: end the output before the first of these strings.
+        stop: end the output before the first occurrence of one of these strings.
         num_return_sequences: number of outputs per input (n-best list), N; outputs with equal texts are returned once.
         seed: seed of the random numbers; only `Sampling` uses it.
 

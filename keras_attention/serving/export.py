@@ -164,4 +164,4 @@ def describe(model: Any, strategy: Strategy | None, precision: str = "float32") 
     }
     if strategy is not None:
         metadata["strategy"] = {"name": type(strategy).__name__, **dataclasses.asdict(strategy)}
-    return metadata | {name: getattr(model, name) for name in model.spec.described_by}
+    return metadata | {name: getattr(model, name) for name in model.spec.exported_attributes}

@@ -66,17 +66,18 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        layer_decay: layer-wise learning-rate decay: each block has the learning rate of the next block times this
-            factor, such as 0.9; 1 = off.
+        layer_decay: layer-wise learning-rate decay: the learning rate of each block is this factor, such as 0.9,
+            times that of the block after it; 1 = off.
         gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.
-        monitor: metric that selects the best model, such as val_loss, val_chrf, val_cider or val_f1 (of entities); by
-            default val_bleu (translator, captioner), val_accuracy (classifier, tagger) or val_loss (other tasks).
+        monitor: metric that selects the best model, such as val_loss or, for a tagger of entities, val_f1; by default
+            that of the task.
         mode: whether lower (min) or higher (max) values of the metric are better; by default chosen by the name of the
             metric.
-        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the script of the references (zh for Chinese).
-        patience: number of epochs without improvement after which training stops. An epoch improves on the best one if
-            its metric is better, or if its metric is equal and its loss is lower.
-        average_checkpoints: number of last epochs whose weights are averaged; 1 = off. The average becomes the best
+        bleu_tokenizer: tokenizer of sacreBLEU; by default chosen by the characters of the references (zh for
+            Chinese).
+        patience: number of epochs without improvement after which training stops. An improvement is a better metric,
+            or an equal metric with a lower loss.
+        average_checkpoints: average the weights of this number of last epochs; 1 = off. The average becomes the best
             model if its metric is better than that of the best epoch.
         seed: seed of the random order of the examples.
 
