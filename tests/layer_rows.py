@@ -27,7 +27,7 @@ class LayerRow:
     arguments: Callable[[np.random.Generator], dict[str, np.ndarray]]
     output_shapes: tuple[tuple[int, ...], ...]
     has_dense: bool = False  # it contains `keras.layers.Dense`, which has LoRA and int8
-    in_sequential: bool = False  # it works in `keras.Sequential`: one input and one output are enough
+    in_sequential: bool = False  # one input and one output are enough, as in `keras.Sequential`
 
     @property
     def parts_have_rows(self) -> bool:
