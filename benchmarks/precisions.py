@@ -4,9 +4,9 @@
     python benchmarks/precisions.py runs/captioner/model.keras valid.csv --images photos/
     python benchmarks/precisions.py runs/lm/model.keras valid.jsonl --examples 200
 
-The search has 5 beams for a translator, 3 for a captioner, and is greedy for a language model. The score of a language
-model is the mean log-probability of a text (signature `score`). A masked language model has no metric here. "Batch"
-counts the outputs that change when the texts are in batches of 32 and not alone.
+The search has 5 beams for a translator, 3 for a captioner, and is greedy for a language model. A masked or permutation
+language model has no metric here. "Batch" counts the outputs that change when the texts are in batches of 32 and not
+alone.
 """
 
 from __future__ import annotations
@@ -42,12 +42,9 @@ def outputs_of(served, inputs: list, batch_size: int) -> list:
 
 
 def metrics_of(model, served, examples) -> dict[str, float]:
-    if model.spec.metric != "loss":
-        scores = ka.evaluate(served, examples)
-        return {name: score for name, score in scores.items() if isinstance(score, float)}
-    if model.spec.predict_method != "complete":
+    if model.spec.metric == "loss" and model.spec.predict_method != "complete":
         return {}
-    return {"score of a text": sum(served.score(examples)) / len(examples)}
+    return {name: score for name, score in ka.evaluate(served, examples).items() if isinstance(score, float)}
 
 
 def megabytes(path: pathlib.Path) -> float:

@@ -168,7 +168,7 @@ def score(task: str, directory: pathlib.Path) -> dict:
     scale = 100 if metric == "accuracy" else 1
     result = {
         "score": scores[metric] * scale,
-        "settings": scores["bleu_signature" if task == "translator" else "signature"],
+        "signature": scores["bleu_signature" if task == "translator" else "signature"],
     }
     if found is not None:
         result |= {"baseline": found.value * scale, "baseline_is": found.description}

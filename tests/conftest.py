@@ -61,8 +61,9 @@ def jax_environment(programs: pathlib.Path | None = None) -> dict[str, str]:
     }
 
 
-# The files that take longest run first, so that both workers end together.
-LONGEST = ("test_jax", "test_conformance", "test_cli", "test_docs", "test_foreign_tokenizers")
+# The files that take longest run first, so that both workers end together; the second one runs the three of models.
+MODELS = ("test_model_networks", "test_model_updates", "test_model_predictions")
+LONGEST = ("test_jax", MODELS[0], "test_cli", *MODELS[1:], "test_docs", "test_foreign_tokenizers")
 
 
 def pytest_collection_modifyitems(items):

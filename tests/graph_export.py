@@ -10,7 +10,7 @@ from keras_attention.serving.signatures import compile_signature, graph_task
 
 
 class InGraph(ExportedModel):
-    """A model that predicts with the functions that its export would contain; test_conformance.py writes exports."""
+    """Predict with the functions that the export of a model would contain; test_model_predictions.py writes some."""
 
     def __init__(self, model, strategy=None, attention_maps=False):
         task = graph_task(model, strategy)

@@ -27,9 +27,17 @@ class LayerRow:
     arguments: Callable[[np.random.Generator], dict[str, np.ndarray]]
     output_shapes: tuple[tuple[int, ...], ...]
     has_dense: bool = False  # it contains `keras.layers.Dense`, which has LoRA and int8
-    parts_have_rows: bool = False  # a stack or a decoder, whose parts have rows of their own
-    in_sequential: bool = False  # it works in `keras.Sequential`: one input and one output are enough
-    is_hard: bool = False  # it attends to one position, which rounding can change
+    in_sequential: bool = False  # one input and one output are enough, as in `keras.Sequential`
+
+    @property
+    def parts_have_rows(self) -> bool:
+        """Whether the layer is a stack or a decoder, whose parts have rows of their own."""
+        return isinstance(self.make(), layers.Transformer | layers.RelativeTransformer | layers.RecurrentDecoder)
+
+    @property
+    def is_hard(self) -> bool:
+        """Whether the layer attends to one position, which rounding can change."""
+        return getattr(self.make(), "hard", False)
 
 
 def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
@@ -183,22 +191,22 @@ LAYERS = [
     LayerRow(name="bag of n-grams", in_sequential=True,
              make=lambda: layers.BagOfNGrams(vocabulary_size=11, units=7, hash_buckets=97, pieces="abcd"),
              arguments=_token_ids, output_shapes=((B, 7),)),
-    LayerRow(name="simple decoder", in_sequential=True, has_dense=True, parts_have_rows=True,
+    LayerRow(name="simple decoder", in_sequential=True, has_dense=True,
              make=lambda: layers.RecurrentDecoder(units=19, output_dim=23, cell="simple"),
              arguments=_decoder(states=1), output_shapes=((B, T, 23),)),
-    LayerRow(name="gru decoder", has_dense=True, parts_have_rows=True,
+    LayerRow(name="gru decoder", has_dense=True,
              make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, cell="gru",
                                                   attention=layers.DotProductAttention(units=29)),
              arguments=_decoder(states=1, memory=True), output_shapes=((B, T, 23), (B, T, S))),
-    LayerRow(name="lstm decoder", has_dense=True, parts_have_rows=True,
+    LayerRow(name="lstm decoder", has_dense=True,
              make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, cell="lstm",
                                                   attention=layers.AdditiveAttention(units=29)),
              arguments=_decoder(states=2, memory=True), output_shapes=((B, T, 23), (B, T, S))),
-    LayerRow(name="attention-first decoder", has_dense=True, parts_have_rows=True,
+    LayerRow(name="attention-first decoder", has_dense=True,
              make=lambda: layers.RecurrentDecoder(19, 23, num_layers=2, attend_first=True,
                                                   attention=layers.AdditiveAttention(units=29)),
              arguments=_decoder(states=1, memory=True), output_shapes=((B, T, 23), (B, T, S))),
-    LayerRow(name="hard attention", has_dense=True, is_hard=True,
+    LayerRow(name="hard attention", has_dense=True,
              make=lambda: layers.AdditiveAttention(units=19, hard=True),
              arguments=_hard_attention, output_shapes=((B, Q, M), (B, Q, S))),
     LayerRow(name="gumbel noise",
@@ -229,14 +237,14 @@ LAYERS = [
              make=lambda: _block(activation="gelu", norm_first=True,
                                  attention=layers.MultiHeadAttention(num_heads=H, key_dim=3, use_bias=False)),
              arguments=_stack("inputs", memory=True), output_shapes=((B, T, W), (B, H, T, S))),
-    LayerRow(name="post-norm stack", in_sequential=True, has_dense=True, parts_have_rows=True,
+    LayerRow(name="post-norm stack", in_sequential=True, has_dense=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(layers.SinusoidalPositions())),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S), (B, H, S, S))),
-    LayerRow(name="pre-norm causal stack", in_sequential=True, has_dense=True, parts_have_rows=True,
+    LayerRow(name="pre-norm causal stack", in_sequential=True, has_dense=True,
              make=lambda: layers.Transformer([_block(norm_first=True)], causal=True, norm_epsilon=1e-5,
                                              input_embedding=layers.InputEmbedding(layers.PositionEmbedding(max_length=S))),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
-    LayerRow(name="decoder stack", has_dense=True, parts_have_rows=True,
+    LayerRow(name="decoder stack", has_dense=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(), causal=True,
                                              has_memory=True),
              arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S), (B, H, T, S))),
@@ -250,10 +258,10 @@ LAYERS = [
     LayerRow(name="relative attention", has_dense=True,
              make=lambda: layers.RelativeAttention(num_heads=H, key_dim=6),
              arguments=_relative_attention, output_shapes=((B, Q, W), (B, H, Q, S))),
-    LayerRow(name="relative stack", in_sequential=True, has_dense=True, parts_have_rows=True,
+    LayerRow(name="relative stack", in_sequential=True, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block()], layers.InputEmbedding()),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
-    LayerRow(name="two streams", has_dense=True, parts_have_rows=True,
+    LayerRow(name="two streams", has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block(), _relative_block()], layers.InputEmbedding()),
              arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
     LayerRow(name="mask embedding", in_sequential=True,

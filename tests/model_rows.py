@@ -1,4 +1,4 @@
-"""One row per model; `test_conformance.py` and `test_backends.py` run every check on every row."""
+"""One row per model; the files `test_model_*.py` and `test_backends.py` run every check on every row."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _TASK_FIELDS = {
 }
 
 
-# How the export of a row is tested.
+# How the export of a row is tested, if its functions are not those of another row.
 WRITTEN = "written"  # a SavedModel is written and loaded
 TRACED = "traced"  # only its functions are traced, because other rows of the task are written
-SHARED = "shared"  # not at all, because the functions are those of another row
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,10 +37,9 @@ class ModelRow:
     fields: dict[str, Any]
     reads_characters: bool = False  # the tagger has a character tokenizer
     is_unique: bool = True  # False if other rows run the same code: then slow
-    export: str = WRITTEN
-    signatures: tuple[str, ...] = ()  # of its written export besides the one for predictions; compared with Python
+    export: str | None = None
     # On JAX test_backends.py compares the outputs of each unique row, so one row of each decoder and encoder is enough.
-    runs_on_jax: bool = False  # test_conformance.py runs on JAX too
+    runs_on_jax: bool = False  # shared_models.py has the row on JAX too
     searches_on_jax: bool = False  # test_backends.py compares its beam search
 
     @property
@@ -52,6 +50,16 @@ class ModelRow:
     @property
     def predict_method(self) -> str:
         return self.task.spec.predict_method
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether the task decodes token by token, with a search strategy."""
+        return self.task.spec.default_strategy is not None
+
+    @property
+    def search_options(self) -> dict[str, Any]:
+        """The options of the prediction method and of the export."""
+        return {"strategy": ka.Greedy()} if self.writes_text else {}
 
     @property
     def texts(self) -> tuple:
@@ -75,7 +83,7 @@ MODELS = [
     ModelRow(name="seq2seq", task=ka.Translator, preset="rnn_seq2seq", fields=_RECURRENT, export=TRACED),
     ModelRow(name="seq2seq, simple cells", task=ka.Translator, preset="rnn_seq2seq",
              fields=_RECURRENT | {"cell": "simple"}, is_unique=False),
-    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT, export=SHARED,
+    ModelRow(name="attention", task=ka.Translator, preset="rnn_attention", fields=_RECURRENT,
              runs_on_jax=True),
     ModelRow(name="attention, two gru layers", task=ka.Translator, preset="rnn_attention",
              fields=_RECURRENT | {"cell": "gru", "num_layers": 2}, is_unique=False),
@@ -84,40 +92,40 @@ MODELS = [
     ModelRow(name="scaled dot attention", task=ka.Translator, preset="rnn_attention",
              fields=_RECURRENT | {"attention": "scaled_dot"}, is_unique=False),
     ModelRow(name="language model", task=ka.CausalLM, preset="char_rnn",
-             fields={"units": 19, "embedding_dim": 17, "max_length": 31}, export=SHARED),
+             fields={"units": 19, "embedding_dim": 17, "max_length": 31}),
     ModelRow(name="transformer", task=ka.Translator, preset="transformer_tiny", fields=_SINGLE,
-             runs_on_jax=True, searches_on_jax=True),
+             runs_on_jax=True, searches_on_jax=True, export=WRITTEN),
     ModelRow(name="transformer, pre-norm, two vocabularies", task=ka.Translator, preset="transformer_base",
-             fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}, export=SHARED),
+             fields=_SINGLE | {"norm_first": True, "shared_vocabulary": False, "output_bias": True}),
     ModelRow(name="gpt", task=ka.CausalLM, preset="gpt2_small", fields=_SINGLE | {"max_length": 31},
-             searches_on_jax=True, signatures=("score",)),
-    ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE, signatures=("embed", "attention_maps")),
+             searches_on_jax=True, export=WRITTEN),
+    ModelRow(name="bert", task=ka.MaskedLM, preset="bert_base", fields=_SINGLE, export=WRITTEN),
     ModelRow(name="roberta", task=ka.MaskedLM, preset="roberta_base", fields=_SINGLE, is_unique=False),
     ModelRow(name="xlnet", task=ka.PermutationLM, preset="xlnet_base", fields=_SMALL | {"max_length": 31},
-             runs_on_jax=True, searches_on_jax=True),
-    ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE, export=SHARED),
+             runs_on_jax=True, searches_on_jax=True, export=WRITTEN),
+    ModelRow(name="xlnet classifier", task=ka.TextClassifier, preset="xlnet_base", fields=_SINGLE),
     ModelRow(name="xlnet tagger", task=ka.TextTagger, preset="xlnet_base", fields=_SINGLE, is_unique=False),
     ModelRow(name="bert classifier", task=ka.TextClassifier, preset="bert_base", fields=_SINGLE, export=TRACED),
     ModelRow(name="roberta tagger", task=ka.TextTagger, preset="roberta_base", fields=_SINGLE, is_unique=False),
-    ModelRow(name="classifier", task=ka.TextClassifier, preset="rnn_classifier", fields=_RECURRENT),
+    ModelRow(name="classifier", task=ka.TextClassifier, preset="rnn_classifier", fields=_RECURRENT, export=WRITTEN),
     ModelRow(name="show and tell", task=ka.Captioner, preset="show_and_tell", fields=_RECURRENT, export=TRACED),
     ModelRow(name="show and tell, image as initial state", task=ka.Captioner, preset="show_and_tell",
              fields=_RECURRENT | {"image_injection": "init"}, is_unique=False),
     ModelRow(name="show, attend and tell", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT, export=SHARED, runs_on_jax=True, searches_on_jax=True),
+             fields=_RECURRENT, runs_on_jax=True, searches_on_jax=True),
     ModelRow(name="show, attend and tell, coordinates and smoothing", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}, export=SHARED),
+             fields=_RECURRENT | {"coordinate_features": True, "attention_smoothing": 1.5}),
     ModelRow(name="show, attend and tell, grounded", task=ka.Captioner, preset="show_attend_and_tell",
              fields=_RECURRENT | {"grounded_attention": True}, is_unique=False),
     ModelRow(name="show, attend and tell, hard", task=ka.Captioner, preset="show_attend_and_tell",
-             fields=_RECURRENT | {"attention": "hard"}, export=SHARED),
+             fields=_RECURRENT | {"attention": "hard"}),
     ModelRow(name="transformer captioner", task=ka.Captioner, preset="transformer_captioner",
              fields=_SINGLE | {"output_bias": True}, export=TRACED, searches_on_jax=True),
     ModelRow(name="transformer captioner with encoder, pre-norm", task=ka.Captioner, preset="transformer_captioner",
              fields=_SINGLE | {"encoder_layers": 1, "norm_first": True}, is_unique=False),
     ModelRow(name="tagger", task=ka.TextTagger, preset="rnn_tagger", fields=_RECURRENT, is_unique=False),
     ModelRow(name="tagger with characters", task=ka.TextTagger, preset="rnn_tagger",
-             fields=_RECURRENT, reads_characters=True),
+             fields=_RECURRENT, reads_characters=True, export=WRITTEN),
 ]
 # fmt: on
 

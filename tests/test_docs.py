@@ -45,9 +45,9 @@ def test_docstring_examples(name, tmp_path, monkeypatch, short_searches):
     names = {"ka": ka, "np": np, "keras": keras}
     finder = doctest.DocTestFinder(exclude_empty=True)
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-    for test in finder.find(module, extraglobs=names):
-        if test.name == OWN or not test.name.startswith(COPIED):
-            runner.run(test)
+    examples = finder.find(module, extraglobs=names)
+    for test in [x for x in examples if x.name == OWN or not x.name.startswith(COPIED)]:
+        runner.run(test)
     assert runner.summarize(verbose=False).failed == 0
 
 
@@ -183,16 +183,17 @@ def write_directories(code, folder):
             write(folder / name, texts)
 
 
+PRINTED = {"README.md": "we are eating bread"}
+
+
 @pytest.mark.slow
 @pages_with("python")
 def test_the_python_of_a_page_runs(page, folder, capsys):
     write_directories("".join(blocks("python", page)), folder)
     names: dict = {}
-    for block in blocks("python", page):
-        if not any(name in block for name in NEEDS_NETWORK):
-            exec(compile(block, str(page), "exec"), names)
-    if page.name == "README.md":
-        assert "we are eating bread" in capsys.readouterr().out
+    for block in [x for x in blocks("python", page) if not any(name in x for name in NEEDS_NETWORK)]:
+        exec(compile(block, str(page), "exec"), names)
+    assert PRINTED.get(page.name, "") in capsys.readouterr().out
 
 
 def test_every_layer_is_on_the_page_of_layers():
@@ -243,21 +244,28 @@ def run_command(line, folder, monkeypatch, capsys, translator_file):
         (folder / output.strip()).write_text(printed)
 
 
+def check_program(line):
+    """Check a command of another program: print what `make` would run, or find the file of a Python program."""
+    program, *rest = shlex.split(line)
+    if program == "make":
+        subprocess.run([MAKE, "-n", *rest], cwd=ROOT, check=True, capture_output=True)
+    elif program == "python" and rest[0].endswith(".py"):
+        assert (ROOT / rest[0]).is_file(), line
+    else:
+        assert program in ("keras-attention", *ELSEWHERE), f"nothing here runs {line!r}"
+
+
 @pytest.mark.slow
 @pages_with("sh")
 def test_the_commands_of_a_page_run(page, folder, monkeypatch, capsys, translator_file):
-    """Run the package's commands in order and in this process; only print what `make` would run."""
+    """Run the package's commands in order and in this process."""
     write_directories("".join(blocks("sh", page)), folder)
     for line in commands(page):
-        program, *rest = shlex.split(line)
-        if program == "keras-attention" and "quickstart" not in rest:  # test_cli.py runs a smaller quickstart
+        runs_here = line.startswith("keras-attention") and " quickstart" not in line  # test_cli.py has a smaller one
+        if runs_here:
             run_command(line, folder, monkeypatch, capsys, translator_file)
-        elif program == "make":
-            subprocess.run([MAKE, "-n", *rest], cwd=ROOT, check=True, capture_output=True)
-        elif program == "python" and rest[0].endswith(".py"):
-            assert (ROOT / rest[0]).is_file(), line
         else:
-            assert program in ("keras-attention", *ELSEWHERE), f"{page.name}: nothing here runs {line!r}"
+            check_program(line)
 
 
 def test_the_readme_begins_with_make():

@@ -70,9 +70,8 @@ def test_each_network_has_the_preprocessing_of_its_family(name, expected):
 def test_the_receptive_field_of_a_region_is_centred():
     """A bright spot changes the same number of regions to its left and to its right."""
     encoder = ImageEncoder("small_cnn", 64)
-    for layer in encoder.network.layers:
-        if isinstance(layer, keras.layers.Conv2D):  # positive weights: no two paths cancel
-            layer.set_weights([np.abs(w) for w in layer.get_weights()])
+    for layer in [x for x in encoder.network.layers if isinstance(x, keras.layers.Conv2D)]:
+        layer.set_weights([np.abs(w) for w in layer.get_weights()])  # positive: no two paths cancel
     first = encoder.network.get_layer("conv_0_0")
     first.set_weights(
         [w * np.array([1, 1, 1, 0, 0])[:, None] for w in first.get_weights()]

@@ -21,7 +21,7 @@ LOSSES = (
     "test_token_loss.py::test_two_replicas_have_the_loss_and_the_update_of_one",
 )
 MEMORIES = "test_relative.py::test_the_memories_are_the_last_vectors_of_both_parts"
-FILES = ("test_backends.py", "test_conformance.py", *TRANSFORMER, *LOSSES, MEMORIES)
+FILES = ("test_backends.py", "test_model_networks.py", "test_model_updates.py", *TRANSFORMER, *LOSSES, MEMORIES)
 
 
 @pytest.mark.slow

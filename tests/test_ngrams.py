@@ -51,17 +51,15 @@ def test_a_bag_sums_the_weights_of_strings_of_two_to_five_characters():
 
 def test_the_vector_of_a_word_has_its_prefixes_suffixes_and_shape():
     characters = ["", "<unk>", *"abcABC12-é"]
-    words = ["abc", "B", "Aa-b1", "12", "éA", ""]
+    words = ["", "abc", "B", "Aa-b1", "12", "éA"]
     ids = np.zeros((1, 6, 5), int)
     for i, word in enumerate(words):
         ids[0, i, : len(word)] = [characters.index(char) for char in word]
     layer = AffixEncoder(12, 2, max_affix_length=3, hash_buckets=BUCKETS, characters=characters)
     outputs = keras.ops.convert_to_numpy(layer(ids, mask=np.arange(5) < np.array([[[len(word)] for word in words]])))[0]
     table = keras.ops.convert_to_numpy(layer.affixes.embeddings)
-    for word, output in zip(words, outputs, strict=True):
-        if not word:
-            assert not output.any()
-            continue
+    assert not outputs[0].any()
+    for word, output in zip(words[1:], outputs[1:], strict=True):
         numbers = [characters.index(char) + 1 for char in word]
         padded = [*numbers, 0, 0, 0]
         backwards = [*numbers[::-1], 0, 0, 0]

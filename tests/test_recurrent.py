@@ -1,5 +1,6 @@
 """Recurrent layers, against the recurrence in NumPy and against the layers of Keras."""
 
+import functools
 import gc
 import weakref
 
@@ -203,20 +204,28 @@ def test_stacked_encoder_equals_one_layer_after_another():
     np.testing.assert_allclose(array(state), hidden[:, -1], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("attend_first", [True, False])
-def test_cells_without_context_equal_cells_with_an_empty_memory(attend_first):
+def without_context(attend_first):
+    """Return a decoder that drops every context in training, as a function of its inputs, and inputs for it."""
     sizes = {"units": 7, "output_dim": 5, "attention": AdditiveAttention(3), "attend_first": attend_first}
-    inputs, memory = random(2, 5, 11), random(2, 13, 11)
-    decoder = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6)
-    decode = lambda inputs, **options: decoder(inputs, memory, return_attention_scores=True, **options)  # noqa: E731
+    decoder, memory = RecurrentDecoder(**sizes, context_dropout=1 - 1e-6), random(2, 13, 11)
+    return functools.partial(decoder, memory=memory, return_attention_scores=True), random(2, 5, 11)
+
+
+def test_cells_without_context_equal_cells_with_an_empty_memory():
+    """The input of the cells is zeros; the input of the output projection is the context."""
+    decode, inputs = without_context(attend_first=True)
     outputs, scores = decode(inputs, training=True)
-    if attend_first:  # the input of the cells is zeros, the input of the output projection is the context
-        without, expected = decode(inputs, values=np.zeros_like(memory))
-        np.testing.assert_allclose(array(scores), array(expected), atol=1e-6)
-        assert np.abs(array(outputs) - array(without)).max() > 1e-2
-    else:  # there is no input feeding
-        single = [decode(inputs[:, :t], training=True)[1][:, -1] for t in range(1, 6)]
-        np.testing.assert_allclose(array(scores), np.stack([array(x) for x in single], 1), atol=1e-6)
+    empty, expected = decode(inputs, values=np.zeros((2, 13, 11), "float32"))
+    np.testing.assert_allclose(array(scores), array(expected), atol=1e-6)
+    assert np.abs(array(outputs) - array(empty)).max() > 1e-2
+    assert np.abs(array(decode(inputs)[0]) - array(outputs)).max() > 1e-3
+
+
+def test_cells_without_context_have_no_input_feeding():
+    decode, inputs = without_context(attend_first=False)
+    outputs, scores = decode(inputs, training=True)
+    single = [decode(inputs[:, :t], training=True)[1][:, -1] for t in range(1, 6)]
+    np.testing.assert_allclose(array(scores), np.stack([array(x) for x in single], 1), atol=1e-6)
     assert np.abs(array(decode(inputs)[0]) - array(outputs)).max() > 1e-3
 
 

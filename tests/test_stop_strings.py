@@ -65,22 +65,32 @@ def test_a_translation_ends_before_a_stop_string_that_is_not_in_its_prefix(trans
     assert texts[1::2] == ["beben ag", "comen pan"]
 
 
-def test_texts_that_occur_twice_are_removed():
+@pytest.fixture
+def hypotheses():
+    """Texts, scores, lengths and pieces of four hypotheses for each of three inputs."""
     texts = np.array([["a", "b", "a", "c"], ["", "", "", ""], ["x", "x", "x", ""]], object)
     scores = np.array([[-1, -2, -3, -4], [0, 0, 0, 0], [-1, -2, -3, -4]], "float32")
     lengths = np.array([[5, 3, 7, 2], [0, 0, 0, 0], [1, 3, 2, 2]])
     pieces = np.array([[["p"], ["q"], ["r"], ["s"]], [[""]] * 4, [["t"], ["u"], ["v"], ["w"]]], object)
-    kept = Detokenizer.without_duplicates(texts, scores, lengths, pieces)
+    return texts, scores, lengths, pieces
+
+
+def test_texts_that_occur_twice_are_removed(hypotheses):
+    kept = Detokenizer.without_duplicates(*hypotheses)
     assert kept[0].tolist() == [["a", "b", "c", ""], ["", "", "", ""], ["x", "", "", ""]]
     assert kept[1].tolist() == [[-1, -2, -4, -3e9], [0, 0, 0, 0], [-1, -4, -3e9, -3e9]]
     assert kept[2][:, :, 0].tolist() == [["p", "q", "s", ""], ["", "", "", ""], ["t", "w", "", ""]]
-    if keras.backend.backend() == "tensorflow":
-        from keras_attention.serving.graph_text import GraphTokenizer
 
-        arrays = (texts.astype(str), scores, lengths, pieces.astype(str))
-        graph = GraphTokenizer.without_duplicates(*map(keras.ops.convert_to_tensor, arrays))
-        for one, two in zip(kept, graph, strict=True):
-            assert one.tolist() == two.numpy().astype(one.dtype if one.dtype != object else str).tolist()
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
+def test_the_graph_removes_the_same_texts(hypotheses):
+    from keras_attention.serving.graph_text import GraphTokenizer
+
+    texts, scores, lengths, pieces = hypotheses
+    arrays = map(keras.ops.convert_to_tensor, (texts.astype(str), scores, lengths, pieces.astype(str)))
+    kept, graph = Detokenizer.without_duplicates(*hypotheses), GraphTokenizer.without_duplicates(*arrays)
+    for one, two, kind in zip(kept, graph, (str, "float32", str), strict=True):
+        assert one.tolist() == two.numpy().astype(kind).tolist()
 
 
 OPTIONS = {"repetition_penalty": 1.7, "min_new_tokens": 2, "stop": ("a", "we"), "suppress_tokens": (5,)}

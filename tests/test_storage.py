@@ -87,16 +87,17 @@ def test_a_file_is_written_completely_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
-    def fill(path, broken):
-        with atomic_directory(path) as partial:
-            (partial / "a.txt").write_text("half")
-            if broken:
-                raise KeyboardInterrupt
+def interrupted(path):
+    with atomic_directory(path) as partial:
+        (partial / "a.txt").write_text("half")
+        raise KeyboardInterrupt
 
+
+def test_a_directory_is_written_completely_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        fill(tmp_path / "1", broken=True)
+        interrupted(tmp_path / "1")
     assert not list(tmp_path.iterdir())
-    fill(tmp_path / "1", broken=False)
-    assert (tmp_path / "1" / "a.txt").read_text() == "half"
+    with atomic_directory(tmp_path / "1") as partial:
+        (partial / "a.txt").write_text("whole")
+    assert (tmp_path / "1" / "a.txt").read_text() == "whole"
     assert list(tmp_path.iterdir()) == [tmp_path / "1"]

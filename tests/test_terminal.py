@@ -62,14 +62,18 @@ def test_a_file_gets_one_line_per_epoch_and_a_terminal_a_bar_too(monkeypatch):
         assert ("\r" in stream.getvalue(), "] 1/4, loss" in stream.getvalue()) == (stream.isatty(),) * 2
 
 
-@pytest.mark.parametrize("saved", [True, False])
-def test_ctrl_c_says_what_was_saved_and_how_to_resume(run, tmp_path, monkeypatch, saved):
+@pytest.mark.parametrize(
+    ("saved", "message"),
+    [(["checkpoint.npz"], "--out '{out}' --resume"), ([], "Nothing was saved")],
+    ids=["a checkpoint", "nothing"],
+)
+def test_ctrl_c_says_what_was_saved_and_how_to_resume(run, tmp_path, monkeypatch, saved, message):
     out = tmp_path / "a run"
     (tmp_path / "book.txt").write_text("we eat bread\n" * 7)
 
     def stop(*_, **__):
-        if saved:
-            (out / "checkpoint.npz").touch()
+        for name in saved:
+            (out / name).touch()
         raise KeyboardInterrupt
 
     monkeypatch.setattr("keras_attention.training.run.train", stop)
@@ -77,7 +81,8 @@ def test_ctrl_c_says_what_was_saved_and_how_to_resume(run, tmp_path, monkeypatch
     last = err.splitlines()[-1]
     assert code == 130
     assert last.startswith("Stopped.")
-    assert ("Nothing was saved" in last, f"--out '{out}' --resume" in last) == (not saved, saved)
+    assert message.format(out=out) in last
+    assert ("Nothing was saved" in last) != ("--resume" in last)
 
 
 def test_an_error_is_one_line_and_verbose_adds_the_traceback(run, monkeypatch, tmp_path):

@@ -2,6 +2,9 @@
 
 BaseLayer:    propagates masks, and makes the config from the constructor's arguments
 WordEncoder:  the masks and shapes of the layers that encode words from their characters
+
+Most layers have `BaseLayer` as a base, and at most one other, with what similar layers share: `WordEncoder`,
+`OneHead` or `AttentionHeads`. These are not layers themselves.
 """
 
 from __future__ import annotations
@@ -29,6 +32,8 @@ class BaseLayer(keras.layers.Layer):
         >>> Scale(7).get_config()["factor"]
         7
     """
+
+    saved_names: dict[str, str] = {}  # attribute -> its name in a file, if that is another one; see `keras_patches.py`
 
     def compute_mask(self, inputs, previous_mask=None):
         """Return the mask of the output: the implicit mask of the first input. An explicit mask is ignored."""

@@ -58,7 +58,7 @@ class Transformer(BaseLayer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    saved_names = {"input_embedding": "inputs"}  # attribute -> its name in a saved file
+    saved_names = {"input_embedding": "inputs"}  # the name that the attribute had before
 
     def __init__(
         self,

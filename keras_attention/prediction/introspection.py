@@ -180,8 +180,8 @@ def score(model: Any, texts: Iterable[Any], targets: Iterable[str] | None = None
     """
     if not can_score(model):
         raise TypeError(
-            f"A {type(model).__name__} does not compute log-probabilities from left to right; expected a CausalLM, "
-            "Translator or Captioner."
+            f"`model` is of type {type(model).__name__}; expected a CausalLM, a Translator or a Captioner, which "
+            "compute log-probabilities from left to right. A loaded export has a method `score`."
         )
     has_images = "images" in model.input
     sources = check_images(texts) if has_images else check_texts(texts)

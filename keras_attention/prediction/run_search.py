@@ -1,4 +1,4 @@
-"""The strategy, suppressed tokens, stop strings and length limits of a search with a model, and its run."""
+"""`run_search`: search for texts with a model; its strategy, suppressed tokens, stop strings and length limits."""
 
 from __future__ import annotations
 

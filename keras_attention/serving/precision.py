@@ -217,7 +217,7 @@ def in_precision(model: keras.Model, precision: str) -> Iterator[Callable[[], li
     """Compute the matrix products of a model in a precision while its functions are traced.
 
     The methods of its layers are replaced in this thread only. In every precision, the batch normalizations of an image
-    encoder are folded into the convolutions before them; see `folding.py`.
+    encoder are folded into the convolutions before them; see `batch_norm_folding.py`.
 
     Args:
         model: the model; afterwards it is as before.

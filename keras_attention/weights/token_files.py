@@ -1,6 +1,6 @@
 """Read special tokens from the files of a Hugging Face directory; files that disagree are an error.
 
-| file | what it says |
+| file | content |
 |---|---|
 | `tokenizer_config.json`, `special_tokens_map.json` | the piece of each role, such as `sep_token`; additional ones |
 | `tokenizer.json`, `added_tokens_decoder`, `added_tokens.json` | the ids and flags of added pieces |

@@ -167,8 +167,7 @@ def from_encoder(task_class: type, other: Any, **overrides: Any):
 
     Args:
         other: a model with a Transformer encoder of one text, such as a `MaskedLM`.
-        **overrides: config fields with new values; only `labels`, `pooling`, `dropout` and
-            `attention_dropout` can change.
+        **overrides: config fields with new values; only `labels`, `pooling`, `dropout` and `attention_dropout`.
 
     Returns:
         a model of this task.

@@ -130,10 +130,10 @@ def _pairs(examples: Sequence) -> Iterator[tuple[Any, str]]:
 
 def _empty(data: Any, examples: Sequence) -> str:
     total = inputs = outputs = 0
-    for one, other in _pairs(examples):
+    for input_text, output_text in _pairs(examples):
         total += 1
-        inputs += not "".join(as_tuple(one)).strip()
-        outputs += not other.strip()
+        inputs += not "".join(as_tuple(input_text)).strip()
+        outputs += not output_text.strip()
     if total and outputs == total:
         raise DataError(
             f"The target, label or tag of all {total} examples is empty; expected text. If the file has this text, "
@@ -161,9 +161,9 @@ def _equal(data: Any, examples: Sequence) -> str:
 
 def _copied(data: Any, examples: Sequence) -> str:
     copies, total = [], 0
-    for one, other in _pairs(examples):
+    for input_text, output_text in _pairs(examples):
         total += 1
-        copies += [one] if one == other else []
+        copies += [input_text] if input_text == output_text else []
     if 2 * len(copies) < max(total, 1):
         return ""
     return (
