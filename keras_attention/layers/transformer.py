@@ -58,8 +58,6 @@ class Transformer(BaseLayer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    saved_names = {"input_embedding": "inputs"}  # the name that the attribute had before
-
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],

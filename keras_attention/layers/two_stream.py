@@ -104,8 +104,6 @@ class RelativeTransformer(BaseLayer):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.3 and 2.4.
     """
 
-    saved_names = {"input_embedding": "inputs"}  # the name that the attribute had before
-
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
