@@ -115,10 +115,10 @@ def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     return arguments
 
 
-def _stack(name: str = "tokens", *, memory: bool) -> Callable[[np.random.Generator], dict]:
+def _stack(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         mask = np.array([[True] * S, [True, True, True, False, False]])
-        arrays = {name: rng.normal(size=(B, T if memory else S, W)).astype("float32")}
+        arrays = {"inputs": rng.normal(size=(B, T if memory else S, W)).astype("float32")}
         if memory:
             arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
             arrays["memory_mask"] = mask
@@ -128,8 +128,8 @@ def _stack(name: str = "tokens", *, memory: bool) -> Callable[[np.random.Generat
     return arguments
 
 
-def _vectors(name: str, **others: Any) -> Callable[[np.random.Generator], dict]:
-    return lambda rng: {name: rng.normal(size=(B, S, W)).astype("float32"), **others}
+def _vectors(**others: Any) -> Callable[[np.random.Generator], dict]:
+    return lambda rng: {"inputs": rng.normal(size=(B, S, W)).astype("float32"), **others}
 
 
 def _relative_attention(rng: np.random.Generator) -> dict:
@@ -232,11 +232,11 @@ LAYERS = [
              arguments=_multi_head(memory=True), output_shapes=((B, Q, W), (B, H, Q, S))),
     LayerRow(name="transformer block", in_sequential=True, has_dense=True,
              make=_block,
-             arguments=_stack("inputs", memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
     LayerRow(name="block with cross-attention", has_dense=True,
              make=lambda: _block(activation="gelu", norm_first=True,
                                  attention=layers.MultiHeadAttention(num_heads=H, key_dim=3, use_bias=False)),
-             arguments=_stack("inputs", memory=True), output_shapes=((B, T, W), (B, H, T, S))),
+             arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S))),
     LayerRow(name="post-norm stack", in_sequential=True, has_dense=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(layers.SinusoidalPositions())),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S), (B, H, S, S))),
@@ -250,11 +250,11 @@ LAYERS = [
              arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S), (B, H, T, S))),
     LayerRow(name="position embedding", in_sequential=True,
              make=lambda: layers.PositionEmbedding(max_length=S),
-             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, W),)),
     LayerRow(name="input embedding", in_sequential=True,
              make=lambda: layers.InputEmbedding(layers.PositionEmbedding(max_length=S, offset=2), scale=3.0,
                                                 num_segments=2, norm_epsilon=1e-12),
-             arguments=_vectors("tokens", segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), output_shapes=((B, S, W),)),
+             arguments=_vectors(segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), output_shapes=((B, S, W),)),
     LayerRow(name="relative attention", has_dense=True,
              make=lambda: layers.RelativeAttention(num_heads=H, key_dim=6),
              arguments=_relative_attention, output_shapes=((B, Q, W), (B, H, Q, S))),
@@ -266,12 +266,12 @@ LAYERS = [
              arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
     LayerRow(name="mask embedding", in_sequential=True,
              make=lambda: layers.MaskEmbedding(width=W),
-             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, W),)),
     LayerRow(name="masked lm head", in_sequential=True, has_dense=True,
              make=layers.MaskedLMHead,
-             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, W),)),
     LayerRow(name="output bias", in_sequential=True,
              make=layers.OutputBias,
-             arguments=_vectors("inputs"), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, W),)),
 ]
 # fmt: on

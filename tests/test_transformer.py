@@ -1,6 +1,5 @@
 """Multi-head attention, blocks, positions and the cache, against loops and the layers of Keras."""
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -163,16 +162,6 @@ def test_beams_are_gathered_by_row():
 def stack(memory: bool, norm_first: bool) -> Transformer:
     blocks = [TransformerBlock(H, 11, "relu", norm_first) for _ in range(2)]
     return Transformer(blocks, InputEmbedding(PositionEmbedding(S)), True, 1e-5, has_memory=memory)
-
-
-def test_a_file_has_the_name_that_an_attribute_had_before(tmp_path):
-    model = keras.Sequential([keras.Input((S, M)), stack(memory=False, norm_first=True)])
-    model.save_weights(tmp_path / "m.weights.h5")
-    names = []
-    with h5py.File(tmp_path / "m.weights.h5") as file:
-        file.visit(names.append)
-    assert "layers/transformer/inputs/positions/vars/0" in names
-    assert not [name for name in names if "input_embedding" in name]
 
 
 @pytest.mark.parametrize("policy", ["float32", "bfloat16", "float16"])

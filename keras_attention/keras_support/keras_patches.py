@@ -51,14 +51,11 @@ def replace_clone_model(task_class: type) -> None:
 
 
 def replace_walk() -> None:
-    """Let Keras save and load a small model in two thirds of the time, and use the `saved_names` of a layer.
+    """Let Keras save and load a small model in two thirds of the time.
 
     For each layer, Keras makes another one to find the names of the attributes that it does not save: it writes the
     names to a cache under one name, and reads them under another. And it reads all attributes of a tokenizer, such as
     `presets`, which searches all classes of KerasHub. A tokenizer has assets, but nothing below it is saved.
-
-    A saved file names the weights of a layer by the attribute that has the layer. `saved_names` is a dict of attributes
-    whose names in files are different ones, so that files from before a renaming can be read.
     """
     walk = saving_lib._walk_saveable
     saving_lib.get_attr_skipset = functools.cache(saving_lib.get_attr_skipset)
@@ -66,10 +63,7 @@ def replace_walk() -> None:
     def walk_saveable(saveable: Any) -> Iterable[tuple[str, Any]]:
         hub = sys.modules.get("keras_hub")
         is_tokenizer = hub is not None and isinstance(saveable, hub.tokenizers.Tokenizer)
-        if is_tokenizer and not saveable.weights:
-            return ()
-        names = getattr(saveable, "saved_names", {})
-        return ((names.get(name, name), child) for name, child in walk(saveable))
+        return () if is_tokenizer and not saveable.weights else walk(saveable)
 
     saving_lib._walk_saveable = walk_saveable
 

@@ -33,8 +33,6 @@ class BaseLayer(keras.layers.Layer):
         7
     """
 
-    saved_names: dict[str, str] = {}  # attribute -> its name in a file, if that is another one; see `keras_patches.py`
-
     def compute_mask(self, inputs, previous_mask=None):
         """Return the mask of the output: the implicit mask of the first input. An explicit mask is ignored."""
         return implicit_mask(inputs)

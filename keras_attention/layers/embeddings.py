@@ -14,18 +14,18 @@ from keras_attention.layers.shapes import output_specs
 
 @keras.saving.register_keras_serializable("keras_attention")
 class InputEmbedding(BaseLayer):
-    """Add positions and segments to token vectors: x = dropout(norm(scale * tokens + position + segment)).
+    """Add positions and segments to token vectors: x = dropout(norm(scale * inputs + position + segment)).
 
     Args:
         positions: a layer with `call(inputs, start)`, such as `SinusoidalPositions`; None adds no positions.
-        scale: factor of the tokens; sqrt(M) in the Transformer.
+        scale: factor of the inputs; sqrt(M) in the Transformer.
         num_segments: the number of segment vectors; 0 adds none.
         norm_epsilon: epsilon of the layer normalization; None for no normalization.
         dropout: probability of dropping a feature.
         initializer: initializer of the segment vectors.
 
     Call arguments:
-        tokens: (B, L, M) embedded tokens. The output gets their implicit mask.
+        inputs: (B, L, M) embedded tokens. The output gets their implicit mask.
         segment_ids: (B, L) int; all 0 when None. None without segment vectors.
         start: position of the first token, a scalar int or (B, 1).
         training: whether dropout is active.
@@ -70,19 +70,19 @@ class InputEmbedding(BaseLayer):
             self.norm = LayerNormalization(epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm")
         self.dropout_layer = Dropout(dropout, dtype=self.dtype_policy)
 
-    def build(self, tokens_shape, segment_ids_shape=None) -> None:
+    def build(self, inputs_shape, segment_ids_shape=None) -> None:
         """Create the weights."""
         if self.positions is not None and not self.positions.built:
-            self.positions.build(tokens_shape)
+            self.positions.build(inputs_shape)
         if self.segments is not None:
-            self.segments.output_dim = tokens_shape[-1]
-            self.segments.build(tokens_shape[:-1])
+            self.segments.output_dim = inputs_shape[-1]
+            self.segments.build(inputs_shape[:-1])
         if self.norm is not None:
-            self.norm.build(tokens_shape)
+            self.norm.build(inputs_shape)
 
-    def call(self, tokens, segment_ids=None, start=0, training=False):
+    def call(self, inputs, segment_ids=None, start=0, training=False):
         """Compute the outputs; see the class docstring."""
-        x = tokens * self.scale if self.scale != 1.0 else tokens
+        x = inputs * self.scale if self.scale != 1.0 else inputs
         if self.segments is None and segment_ids is not None:
             raise ValueError(
                 "`segment_ids` is an argument, but `num_segments` is 0; expected None. Create the layer with a larger "
@@ -97,9 +97,9 @@ class InputEmbedding(BaseLayer):
             x = self.norm(x)
         return self.dropout_layer(x, training=training)
 
-    def compute_output_shape(self, tokens_shape, *_: object):
+    def compute_output_shape(self, inputs_shape, *_: object):
         """Return the shape of the outputs."""
-        return tokens_shape
+        return inputs_shape
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -19,7 +19,7 @@ from keras_attention.layers.shapes import output_specs
 class Transformer(BaseLayer):
     """A stack of Transformer blocks over embedded tokens: an encoder, or a decoder (causal).
 
-    x = blocks(input_embedding(tokens)); outputs = norm(x), or x without `norm_epsilon`.
+    x = blocks(input_embedding(inputs)); outputs = norm(x), or x without `norm_epsilon`.
 
     Args:
         blocks: list of `TransformerBlock`s; may be empty.
@@ -30,9 +30,9 @@ class Transformer(BaseLayer):
         has_memory: the blocks attend to a memory.
 
     Call arguments:
-        tokens: (B, L, M) embedded tokens.
+        inputs: (B, L, M) embedded tokens.
         memory: (B, S, any); required with `has_memory`.
-        mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `inputs` when None.
         memory_mask: (B, S) padding mask, True = a real vector; the implicit mask of `memory` when None.
         segment_ids: (B, L) int or None.
         return_attention_scores: also return the scores.
@@ -58,8 +58,6 @@ class Transformer(BaseLayer):
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762.
     """
 
-    saved_names = {"input_embedding": "inputs"}  # the name that the attribute had before
-
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
@@ -75,14 +73,14 @@ class Transformer(BaseLayer):
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
-    def build(self, tokens_shape, memory_shape=None) -> None:
+    def build(self, inputs_shape, memory_shape=None) -> None:
         """Create the weights."""
         self._check_memory(memory_shape)
-        build_once(self.input_embedding, tokens_shape)
+        build_once(self.input_embedding, inputs_shape)
         for block in self.blocks:
-            build_once(block, tokens_shape, memory_shape)
+            build_once(block, inputs_shape, memory_shape)
         if self.norm is not None:
-            self.norm.build(tokens_shape)
+            self.norm.build(inputs_shape)
 
     def _check_memory(self, memory, memory_mask=None) -> None:
         """Raise ValueError unless there is a memory, or its shape, if and only if `has_memory`."""
@@ -102,7 +100,7 @@ class Transformer(BaseLayer):
 
     def call(
         self,
-        tokens,
+        inputs,
         memory=None,
         mask=None,
         memory_mask=None,
@@ -112,9 +110,9 @@ class Transformer(BaseLayer):
     ):
         """Compute the outputs; see the class docstring."""
         self._check_memory(memory, memory_mask)
-        x = self.input_embedding(tokens, segment_ids=segment_ids, training=training)
+        x = self.input_embedding(inputs, segment_ids=segment_ids, training=training)
         options = {
-            "mask": implicit_mask(tokens) if mask is None else mask,
+            "mask": implicit_mask(inputs) if mask is None else mask,
             "memory_mask": implicit_mask(memory) if memory_mask is None else memory_mask,
             "attention_mask": causal_mask(ops.shape(x)[1]) if self.causal else None,
             "training": training,
@@ -130,21 +128,21 @@ class Transformer(BaseLayer):
         outputs = apply_norm(self.norm, x)
         return (outputs, scores) if return_attention_scores else outputs
 
-    def start(self, tokens, length, memory=None, memory_mask=None, mask=None) -> dict:
+    def start(self, inputs, length, memory=None, memory_mask=None, mask=None) -> dict:
         """Read a prompt (B, L, M) in one pass, and return the state before the next token; see `start_transformer`."""
         self._check_memory(memory, memory_mask)
-        return start_transformer(self, tokens, length, memory, memory_mask, mask)
+        return start_transformer(self, inputs, length, memory, memory_mask, mask)
 
-    def step(self, tokens, state: dict) -> tuple:
+    def step(self, inputs, state: dict) -> tuple:
         """Advance every beam by one token (B, K, M); see `step_transformer`."""
-        return step_transformer(self, tokens, state)
+        return step_transformer(self, inputs, state)
 
     def compute_output_spec(
-        self, tokens, memory=None, *_: object, memory_mask=None, return_attention_scores=False, **__: object
+        self, inputs, memory=None, *_: object, memory_mask=None, return_attention_scores=False, **__: object
     ):
         """Return shapes and dtypes of the outputs."""
         self._check_memory(memory, memory_mask)
         if not return_attention_scores:
-            return output_specs(self, tokens.shape)
-        specs = [block.compute_output_spec(tokens, memory, return_attention_scores=True) for block in self.blocks]
-        return output_specs(self, tokens.shape), [scores for _, scores in specs]
+            return output_specs(self, inputs.shape)
+        specs = [block.compute_output_spec(inputs, memory, return_attention_scores=True) for block in self.blocks]
+        return output_specs(self, inputs.shape), [scores for _, scores in specs]

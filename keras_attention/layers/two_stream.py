@@ -71,8 +71,8 @@ class RelativeTransformer(BaseLayer):
             normalization.
 
     Call arguments:
-        tokens: (B, L, M) embedded tokens, M even.
-        mask: (B, L) padding mask, True = a real token; the implicit mask of `tokens` when None.
+        inputs: (B, L, M) embedded tokens, M even.
+        mask: (B, L) padding mask, True = a real token; the implicit mask of `inputs` when None.
         segment_ids: (B, L) int; one segment when None.
         permutation_mask: (B, L, L) attention mask, True = may be attended to; None allows all positions. In the content
             stream, a token always attends to itself; in the query stream, never.
@@ -104,8 +104,6 @@ class RelativeTransformer(BaseLayer):
     Reference: Yang et al., 2019, https://arxiv.org/abs/1906.08237, sections 2.3 and 2.4.
     """
 
-    saved_names = {"input_embedding": "inputs"}  # the name that the attribute had before
-
     def __init__(
         self,
         blocks: Sequence[keras.layers.Layer],
@@ -123,16 +121,16 @@ class RelativeTransformer(BaseLayer):
         self.rematerialize = False  # recompute activations in the backward pass; see `training.rematerialize`
         self.norm = final_norm(norm_epsilon, self.dtype_policy)
 
-    def build(self, tokens_shape, **_: Any) -> None:
+    def build(self, inputs_shape, **_: Any) -> None:
         """Create the weights."""
         for layer in (self.input_embedding, *self.blocks):
-            build_once(layer, tokens_shape)
+            build_once(layer, inputs_shape)
         if self.norm is not None:
-            self.norm.build(tokens_shape)
+            self.norm.build(inputs_shape)
 
     def call(
         self,
-        tokens,
+        inputs,
         mask=None,
         segment_ids=None,
         permutation_mask=None,
@@ -147,20 +145,20 @@ class RelativeTransformer(BaseLayer):
             raise ValueError(
                 "`target_mapping` is an argument, but `queries` is None; expected None. Pass `queries` too."
             )
-        mask = implicit_mask(tokens) if mask is None else mask
-        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories, target_mapping)
-        streams = [tokens] if queries is None else [tokens, queries]
+        mask = implicit_mask(inputs) if mask is None else mask
+        attention_inputs = _make_attention_inputs(inputs, mask, segment_ids, permutation_mask, memories, target_mapping)
+        streams = [inputs] if queries is None else [inputs, queries]
         outputs, _, scores = self._run_blocks(streams, attention_inputs, memories, return_attention_scores, training)
-        outputs = attach_mask(outputs, implicit_mask(tokens if queries is None else queries))
+        outputs = attach_mask(outputs, implicit_mask(inputs if queries is None else queries))
         return (outputs, scores) if return_attention_scores else outputs
 
     def encode_part(
-        self, tokens, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
+        self, inputs, mask=None, segment_ids=None, permutation_mask=None, memories=None, memory_length=None
     ):
         """Encode one part of a longer text, with the memories of the previous parts.
 
         Args:
-            tokens: (B, L, M) embedded tokens.
+            inputs: (B, L, M) embedded tokens.
             mask: (B, L) padding mask, True = a real token.
             segment_ids: (B, L) int.
             permutation_mask: (B, L, L) attention mask, True = may be attended to.
@@ -171,9 +169,9 @@ class RelativeTransformer(BaseLayer):
             outputs (B, L, M), and memories: a dict of `block_0`, ... (B, m, M), the inputs of each block, and `mask`
             (B, m). Memories do not include padding. No gradient flows into them.
         """
-        attention_inputs = _make_attention_inputs(tokens, mask, segment_ids, permutation_mask, memories)
-        outputs, block_inputs, _ = self._run_blocks([tokens], attention_inputs, memories)
-        mask = ops.ones(ops.shape(tokens)[:2], "bool") if mask is None else mask
+        attention_inputs = _make_attention_inputs(inputs, mask, segment_ids, permutation_mask, memories)
+        outputs, block_inputs, _ = self._run_blocks([inputs], attention_inputs, memories)
+        mask = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask
         if memories is not None:
             mask = ops.concatenate([memories["mask"], mask], axis=1)
         new_memories = {}
@@ -205,30 +203,30 @@ class RelativeTransformer(BaseLayer):
                 streams = run_streams(block_inputs[-1], *streams)
         return apply_norm(self.norm, streams[-1]), block_inputs, scores
 
-    def start(self, tokens, length) -> dict:
+    def start(self, inputs, length) -> dict:
         """Read a prompt (B, L, M), and return the state before the next token; see `start_relative_transformer`."""
-        return start_relative_transformer(self, tokens, length)
+        return start_relative_transformer(self, inputs, length)
 
-    def step(self, tokens, state: dict, queries) -> tuple:
+    def step(self, inputs, state: dict, queries) -> tuple:
         """Advance every beam by one token (B, K, M); see `step_relative_transformer`."""
-        return step_relative_transformer(self, tokens, state, queries)
+        return step_relative_transformer(self, inputs, state, queries)
 
     def compute_mask(self, *_: object, **__: object) -> None:
         """Return None, because `call` attaches the implicit mask of the returned stream itself."""
         return None
 
     def compute_output_spec(
-        self, tokens, *_: object, queries=None, memories=None, return_attention_scores=False, **__: object
+        self, inputs, *_: object, queries=None, memories=None, return_attention_scores=False, **__: object
     ):
         """Return shapes and dtypes of the outputs."""
-        stream = tokens if queries is None else queries
+        stream = inputs if queries is None else queries
         if not return_attention_scores:
             return output_specs(self, stream.shape)
-        length = tokens.shape[1]
+        length = inputs.shape[1]
         if memories is not None:
             known = length is not None and memories["mask"].shape[1] is not None
             length = length + memories["mask"].shape[1] if known else None
-        shape = (tokens.shape[0], self.blocks[0].num_heads, stream.shape[1], length)
+        shape = (inputs.shape[0], self.blocks[0].num_heads, stream.shape[1], length)
         return output_specs(self, stream.shape), [keras.KerasTensor(shape, dtype="float32") for _ in self.blocks]
 
 
@@ -271,14 +269,14 @@ def _at_targets(self_attend: Callable, target_mapping) -> Callable:
 
 
 def _make_attention_inputs(
-    tokens, mask, segment_ids, permutation_mask, memories, target_mapping=None
+    inputs, mask, segment_ids, permutation_mask, memories, target_mapping=None
 ) -> AttentionInputs:
     """Return what the attention of all blocks reads; see `RelativeTransformer` for the arguments."""
-    length, previous_mask = ops.shape(tokens)[1], None if memories is None else memories["mask"]
+    length, previous_mask = ops.shape(inputs)[1], None if memories is None else memories["mask"]
     num_keys = length if memories is None else length + ops.shape(previous_mask)[1]
     return AttentionInputs(
         masks=[_prepend_mask(x, previous_mask) for x in _stream_masks(length, mask, permutation_mask)],
-        encodings=relative_encodings(length, num_keys, tokens.shape[-1]),
+        encodings=relative_encodings(length, num_keys, inputs.shape[-1]),
         same_segment=None if segment_ids is None else _same_segment(segment_ids, previous_mask),
         target_mapping=target_mapping,
     )

@@ -2,8 +2,8 @@
 
 A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two methods:
 
-    start(tokens, length, ...) -> state                  the state after the prompt, tokens (B, L, M)
-    step(tokens, state) -> (outputs, state, scores)      one token per beam: tokens and outputs (B, K, M), scores of the
+    start(inputs, length, ...) -> state                  the state after the prompt, inputs (B, L, M)
+    step(inputs, state) -> (outputs, state, scores)      one token per beam: inputs and outputs (B, K, M), scores of the
                                                          cross-attention (B, K, S), None without a memory
 
     state["constants"]   the same at every step: weights, the projected memory and its mask      (B, ...)

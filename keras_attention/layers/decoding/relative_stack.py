@@ -20,12 +20,12 @@ from keras_attention.layers.normalization import apply_norm
 from keras_attention.layers.relative import relative_encodings
 
 
-def start_relative_transformer(stack: Any, tokens, length) -> dict:
-    """Read the tokens of a prompt in one pass, and return the state before the next token; `cache.py` describes it.
+def start_relative_transformer(stack: Any, inputs, length) -> dict:
+    """Read a prompt in one pass, and return the state before the next token; `cache.py` describes it.
 
     Args:
         stack: a `RelativeTransformer`.
-        tokens: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
+        inputs: (B, L, M) embedded tokens of the prompt, without padding; L may be 0.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
 
     Returns:
@@ -39,12 +39,12 @@ def start_relative_transformer(stack: Any, tokens, length) -> dict:
         cache       num_written   how many recent slots are written
                     recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
     """
-    (batch, prompt_length), width = ops.shape(tokens)[:2], tokens.shape[-1]
+    (batch, prompt_length), width = ops.shape(inputs)[:2], inputs.shape[-1]
     constants = {f"block_{i}": block_constants(block) for i, block in enumerate(stack.blocks)}
     encodings = relative_encodings(prompt_length, prompt_length, width)
     prompt = prompt_inputs((batch, prompt_length))
     prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
-    x = ops.reshape(stack.input_embedding(tokens), (-1, width))  # (B L, M)
+    x = ops.reshape(stack.input_embedding(inputs), (-1, width))  # (B L, M)
     prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
     constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
     state = first_state(prompt_caches, constants["prompt_mask"], length)
@@ -54,20 +54,20 @@ def start_relative_transformer(stack: Any, tokens, length) -> dict:
     return {"constants": constants, **state}
 
 
-def step_relative_transformer(stack: Any, tokens, state: dict, queries) -> tuple:
+def step_relative_transformer(stack: Any, inputs, state: dict, queries) -> tuple:
     """Advance every beam by one token, and return the output for the next position.
 
     Args:
         stack: a `RelativeTransformer`.
-        tokens: (B, K, M) embedded tokens.
+        inputs: (B, K, M) embedded tokens.
         state: from `start_relative_transformer` or the last step.
         queries: (B, K, M), the input of the query stream.
 
     Returns:
         outputs (B, K, M) of the query stream, the new state, and None, because there is no cross-attention.
     """
-    _, beams, width = tokens.shape
-    x = ops.reshape(stack.input_embedding(ops.concatenate([tokens, queries], axis=1)), (-1, width))  # (B 2 K, M)
+    _, beams, width = inputs.shape
+    x = ops.reshape(stack.input_embedding(ops.concatenate([inputs, queries], axis=1)), (-1, width))  # (B 2 K, M)
     position = ops.max(state["carry"]["position"])  # equal in all texts
     step, state = begin_step(state, dtype=stack.compute_dtype)
     streams = StreamInputs(step, position, ops.shape(state["constants"]["prompt_mask"])[1])

@@ -18,12 +18,12 @@ from keras_attention.layers.decoding.cache import begin_step, first_state, memor
 from keras_attention.layers.normalization import apply_norm
 
 
-def start_transformer(stack: Any, tokens, length, memory, memory_mask, mask) -> dict:
-    """Read the tokens of a prompt in one pass, and return the state before the next token.
+def start_transformer(stack: Any, inputs, length, memory, memory_mask, mask) -> dict:
+    """Read a prompt in one pass, and return the state before the next token.
 
     Args:
         stack: a causal `Transformer`.
-        tokens: (B, L, M) embedded tokens of the prompt; L may be 0.
+        inputs: (B, L, M) embedded tokens of the prompt; L may be 0.
         length: T, the maximum number of tokens, an integer or a scalar tensor.
         memory: (B, S, any) or None.
         memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
@@ -33,33 +33,33 @@ def start_transformer(stack: Any, tokens, length, memory, memory_mask, mask) -> 
     Returns:
         dict of `constants`, `carry` and `cache`.
     """
-    sizes, constants, block_memory = ops.shape(tokens)[:2], {}, None
+    sizes, constants, block_memory = ops.shape(inputs)[:2], {}, None
     if stack.has_memory:
         memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
         block_memory = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
         constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
     constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(stack.blocks)}
     prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
-    x = ops.reshape(stack.input_embedding(tokens), (-1, tokens.shape[-1]))  # (B L, M)
+    x = ops.reshape(stack.input_embedding(inputs), (-1, inputs.shape[-1]))  # (B L, M)
     prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
     mask = ops.ones(sizes, "bool") if mask is None else mask
     return {"constants": constants, **first_state(prompt_caches, mask, length)}
 
 
-def step_transformer(stack: Any, tokens, state: dict) -> tuple:
+def step_transformer(stack: Any, inputs, state: dict) -> tuple:
     """Advance every beam by one token.
 
     Args:
         stack: a causal `Transformer`.
-        tokens: (B, K, M) embedded tokens.
+        inputs: (B, K, M) embedded tokens.
         state: from `start_transformer` or the last step.
 
     Returns:
         outputs (B, K, M), the new state, and the scores (B, K, S), their mean over blocks and heads, or None without a
         memory.
     """
-    _, beams, width = tokens.shape
-    x = ops.reshape(tokens, (-1, 1, width))  # (B K, 1, M)
+    _, beams, width = inputs.shape
+    x = ops.reshape(inputs, (-1, 1, width))  # (B K, 1, M)
     position = ops.reshape(state["carry"]["position"], (-1, 1))  # (B K, 1)
     x = ops.reshape(stack.input_embedding(x, start=position), (-1, width))  # (B K, M)
     memory = state["constants"].get("memory", {})

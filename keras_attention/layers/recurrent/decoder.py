@@ -249,11 +249,11 @@ class RecurrentDecoder(BaseLayer):
         scores = ops.swapaxes(states["scores"][:, :, 0], 0, 1) if self.has_memory else None  # (B, T, S)
         return step_outputs, scores, last["carry"]
 
-    def start(self, tokens, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
-        """Read `tokens`, and return the state before the next token; `decoding/cache.py` describes it.
+    def start(self, inputs, length=None, memory=None, memory_mask=None, initial_state=None, values=None, mask=None):
+        """Read a prompt, and return the state before the next token; `decoding/cache.py` describes it.
 
         Args:
-            tokens: (B, L, E) embedded tokens of the prompt; L may be 0.
+            inputs: (B, L, E) embedded tokens of the prompt; L may be 0.
             length: not used; a Transformer needs it for its cache.
             memory: (B, S, M) or None.
             memory_mask: (B, S) padding mask, True = a real vector; None for no padding.
@@ -266,9 +266,9 @@ class RecurrentDecoder(BaseLayer):
             tensors (B, 1, ...).
         """
         self._check_memory(memory, memory_mask, values)
-        memory, carry = self._first_state(ops.shape(tokens)[0], memory, memory_mask, initial_state, values)
-        if tokens.shape[1] != 0:
-            _, _, carry = self._run_steps(DecoderStep(tokens), mask, memory, carry)
+        memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
+        if inputs.shape[1] != 0:
+            _, _, carry = self._run_steps(DecoderStep(inputs), mask, memory, carry)
         return {"constants": memory._asdict() if self.has_memory else {}, "carry": carry}
 
     def step(self, inputs, state: dict):

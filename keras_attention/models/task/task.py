@@ -142,8 +142,6 @@ class Task(keras.Model):
 
     def compile_from_config(self, config: dict) -> None:
         """Compile with the configuration of a saved model."""
-        if config.get("metrics") and config.get("weighted_metrics"):  # earlier versions saved both
-            config = {**config, "metrics": None}
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
