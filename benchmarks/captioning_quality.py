@@ -37,7 +37,7 @@ import numpy as np
 from PIL import Image
 
 import keras_attention as ka
-from keras_attention.data.caption_batches import image_regions
+from keras_attention.data.batching.caption_batches import image_regions
 from keras_attention.training.checkpoints import load_arrays
 from keras_attention.visualize import word_attention
 

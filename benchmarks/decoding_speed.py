@@ -308,7 +308,7 @@ def captioner_torch(folder: pathlib.Path) -> Callable[[int], object]:
     import numpy as np
     import torch
 
-    from keras_attention.data.images import decode_image  # with Pillow
+    from keras_attention.data.image_files.images import decode_image  # with Pillow
 
     (network, search), files = load_network(folder), photos()
 

@@ -230,7 +230,7 @@ def nearest_photo_cider(train: list, valid: list, model, cache: str) -> float:
     """CIDEr of a caption of the most similar training photo: cosine of the mean features of the image encoder."""
     import numpy as np
 
-    from keras_attention.data.caption_batches import image_source
+    from keras_attention.data.batching.caption_batches import image_source
     from keras_attention.metrics import evaluate_captions
 
     vectors = []

@@ -334,7 +334,7 @@ def training_defaults(
 def _num_tokens(model: Any, examples: Sequence, data_size: DataSize) -> int:
     """Return the number of tokens of all rows with their padding, estimated from a sample of the texts."""
     from keras_attention.data.batches import round_up  # imports Keras
-    from keras_attention.data.tokenizers import encode_texts
+    from keras_attention.data.tokenization.tokenizers import encode_texts
 
     # Language models split a long text and taggers a long sentence; other tasks truncate it.
     longest = math.inf if model.spec.metric == "loss" or model.spec.predict_method == "tag" else model.config.max_length

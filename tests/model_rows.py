@@ -152,7 +152,7 @@ def batch_for(model: Any) -> dict[str, np.ndarray]:
 def _padded(texts: Sequence[str], model: Any) -> tuple[np.ndarray, np.ndarray]:
     """Ids and mask (B, S) of texts, with at least one column of padding."""
     tokenizer = next(iter(model.tokenizers.values()))
-    ids = ka.data.tokenizers.encode_texts(tokenizer, list(texts))
+    ids = ka.data.tokenization.tokenizers.encode_texts(tokenizer, list(texts))
     padded = ka.data.batches.pad_ids(ids, ka.data.special_tokens_of(tokenizer).pad)
     return tuple(np.pad(array, ((0, 0), (0, 1))) for array in padded)
 

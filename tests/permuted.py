@@ -53,7 +53,7 @@ def batch(seed: int = 5) -> dict[str, np.ndarray]:
         "padding_mask": mask,
         "segment_ids": np.array([[0, 0, 1, 1, 2], [0, 1, 1, 0, 0]], "int32"),
         "permutation_mask": np.stack(
-            [ka.data.permutation.permutation_mask(*pair, rng) for pair in zip(chosen, mask, strict=True)]
+            [ka.data.batching.permutation.permutation_mask(*pair, rng) for pair in zip(chosen, mask, strict=True)]
         ),
         "target_mapping": np.eye(S, dtype="float32")[targets],
     }

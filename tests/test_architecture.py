@@ -44,12 +44,19 @@ ALLOWED = {
     "loading": {"serving", "storage", "weights", "keras_support"},
     "evaluate": {"argument_checks", "models"},
     "registered": {"models", "training", "quickstart"},
-    "visualize": {"visualize", "argument_checks", "data.images", "data.special_tokens", "outputs", "storage"},
+    "visualize": {"visualize", "argument_checks", "data.image_files", "data.tokenization", "outputs", "storage"},
     "__main__": {"cli"},
-    "quickstart": {"quickstart", "argument_checks", "data.tfds"},
-    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data.special_tokens", "data_size"}
+    "quickstart": {"quickstart", "argument_checks", "data.reading.tfds"},
+    "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data.tokenization", "data_size"}
     | {"defaults", "training.progress", "presets", "registered", "task_specs", "version"}
     | PUBLIC,
+}
+# In data/, a directory imports these directories, and data/lines.py and data/batches.py, which import none.
+DATA = {
+    "tokenization": {"tokenization"},
+    "image_files": {"image_files"},
+    "reading": {"tokenization", "reading"},
+    "batching": {"tokenization", "image_files", "reading", "batching"},
 }
 # In models/, a directory imports these directories. The files directly in models/ import all of them.
 MODELS = {"task_data": {"task_data"}, "task": {"task_data", "task"}, "network": {"network"}}
@@ -137,12 +144,14 @@ def test_no_files_import_each_other_in_a_circle():
     assert not waiting
 
 
-def test_the_directories_of_models_have_an_order():
-    assert set(MODELS) == {path.parent.name for path in (ROOT / "models").glob("*/*.py")}
-    for folder, allowed in MODELS.items():
-        modules = {module for path in (ROOT / "models" / folder).glob("*.py") for module in imported(path)}
-        inside = {module.removeprefix("models.").split(".")[0] for module in modules if permitted(module, {"models"})}
-        assert inside | {folder} == allowed, folder
+@pytest.mark.parametrize(("parent", "order"), [("data", DATA), ("models", MODELS)])
+def test_the_directories_of_data_and_models_have_an_order(parent, order):
+    assert set(order) == {path.parent.name for path in (ROOT / parent).glob("*/*.py")}
+    files = {path.stem for path in (ROOT / parent).glob("*.py")}
+    for folder, allowed in order.items():
+        modules = {module for path in (ROOT / parent / folder).glob("*.py") for module in imported(path)}
+        inside = {module.removeprefix(f"{parent}.").split(".")[0] for module in modules if permitted(module, {parent})}
+        assert (inside - files) | {folder} == allowed, folder
 
 
 def test_the_files_of_layers_have_an_order():

@@ -92,7 +92,7 @@ def test_keys_are_projected_once(monkeypatch, translator):
     )
     special = ka.data.special_tokens_of(translator.source_tokenizer)
     ids, mask = ka.data.batches.pad_ids(
-        ka.data.tokenizers.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad
+        ka.data.tokenization.tokenizers.encode_texts(translator.source_tokenizer, ["we eat bread"]), special.pad
     )
     state = translator.start({"source_ids": ids, "source_mask": mask})
     for _ in range(5):

@@ -62,8 +62,8 @@ def test_translation_batch_by_hand(translator, tokenizer):
     batches = ka.data.translation_batches(PAIRS[:1], translator)
     inputs, labels, weights = batches[0]
     special = ka.data.special_tokens_of(tokenizer)
-    source = ka.data.tokenizers.encode_texts(tokenizer, ["we eat bread"])[0]
-    target = ka.data.tokenizers.encode_texts(tokenizer, ["comemos pan"])[0]
+    source = ka.data.tokenization.tokenizers.encode_texts(tokenizer, ["we eat bread"])[0]
+    target = ka.data.tokenization.tokenizers.encode_texts(tokenizer, ["comemos pan"])[0]
     assert inputs["source_ids"].tolist() == [[*source, special.end]]
     assert labels.tolist() == [[*target, special.end]]
     assert inputs["target_ids"].tolist() == [[special.start, *target]]
@@ -166,7 +166,9 @@ def test_language_windows_by_hand(options, windows):
 )
 def test_packed_rows_by_hand(model, pack, rows):
     reader = model.text_reader
-    assert ka.data.masking.pack_texts(["we eat", "\n", "bread"], reader, pack) == [*map(reader.tokenizer.ids, rows)]
+    assert ka.data.batching.masking.pack_texts(["we eat", "\n", "bread"], reader, pack) == [
+        *map(reader.tokenizer.ids, rows)
+    ]
 
 
 @pytest.mark.parametrize("stride", [0, 4])
@@ -180,7 +182,7 @@ def test_a_tag_is_the_label_of_a_words_first_token(tokenizer):
         "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5
     )
     inputs, labels, weights = ka.data.tagging_batches([[("bread", "NOUN"), ("drinks", "VERB")]], model)[0]
-    pieces = [ka.data.tokenizers.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
+    pieces = [ka.data.tokenization.tokenizers.encode_texts(tokenizer, [word])[0] for word in ("bread", "drinks")]
     assert inputs["token_ids"][0].tolist() == pieces[0] + pieces[1]
     assert np.flatnonzero(weights[0]).tolist() == [0, len(pieces[0])]
     assert labels[0][weights[0] > 0].tolist() == [0, 1]
@@ -208,7 +210,9 @@ def test_the_characters_of_a_word_are_at_its_first_token(tokenizer):
     assert starts[1] > 1  # the first word has several tokens
     ids, mask = inputs["character_ids"][0], inputs["character_mask"][0]
     assert np.flatnonzero(mask.any(-1)).tolist() == starts
-    expected = ka.data.tokenizers.encode_texts(model.character_tokenizer, ["bre", "eat"])  # at most 3 characters
+    expected = ka.data.tokenization.tokenizers.encode_texts(
+        model.character_tokenizer, ["bre", "eat"]
+    )  # at most 3 characters
     assert [row[real].tolist() for row, real in zip(ids[starts], mask[starts], strict=True)] == expected
     assert not (inputs["token_ids"] == model.input_reader.text.special.unknown).any()
 

@@ -48,7 +48,8 @@ def test_a_batch_mixes_captions_of_different_lengths(caption_tokenizer):
     """In the drawn scenes a caption's length depends on its relation, so a batch must not have only one length."""
     model, captioned = small_captioner(caption_tokenizer), examples(29)
     ids_of_captions = [
-        ids[:23] for ids in ka.data.tokenizers.encode_texts(caption_tokenizer, ka.data.captions_of(captioned))
+        ids[:23]
+        for ids in ka.data.tokenization.tokenizers.encode_texts(caption_tokenizer, ka.data.captions_of(captioned))
     ]
     assert len({len(ids) for ids in ids_of_captions}) > 3
     batches = ka.data.caption_batches(captioned, model, max_tokens=160, captions_per_image=1)

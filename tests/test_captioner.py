@@ -69,7 +69,7 @@ def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_toke
     images, texts = [e.image for e in examples(2)], ["a small red circle", "there is a blue cross above a square"]
     expected = []
     for image, text in zip(images, texts, strict=True):
-        labels = [*ka.data.tokenizers.encode_texts(caption_tokenizer, [text])[0], special.end]
+        labels = [*ka.data.tokenization.tokenizers.encode_texts(caption_tokenizer, [text])[0], special.end]
         pixels, _ = ka.data.read_images([image], 32)
         logits = np.asarray(model({"images": pixels, "target_ids": np.array([[special.start, *labels[:-1]]])}))[0]
         log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))

@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.data.lines import DataError
+from keras_attention.data.reading.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.quickstart.scenes import captioned_scenes
 
 NAMES = ("beach.jpg", "dog.png", "deep/cat.one.JPEG")

@@ -6,7 +6,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.data.batches import pad_rows
-from keras_attention.data.example_weights import WeightedBatches, _class_id
+from keras_attention.data.batching.example_weights import WeightedBatches, _class_id
 
 EXAMPLES = [("a good film", "pos"), ("a bad film", "neg"), ("fine", "pos"), ("great one", "pos"), ("lovely now", "pos")]
 IS_NEGATIVE = np.array([0, 1, 0, 0, 0])

@@ -8,7 +8,7 @@ import pytest
 import keras_attention as ka
 from keras_attention import data_size, defaults
 from keras_attention.data.batches import LengthBatches, RepeatedBatches
-from keras_attention.data.example_weights import WeightedBatches
+from keras_attention.data.batching.example_weights import WeightedBatches
 from keras_attention.data_size import DataSize
 from keras_attention.presets import find_preset
 

@@ -58,7 +58,7 @@ def raises(function):
 
 
 def test_the_public_names_are_found():
-    assert {"keras_attention.outputs.Caption", "keras_attention.data.files.read_pairs"} < set(PUBLIC)
+    assert {"keras_attention.outputs.Caption", "keras_attention.data.reading.files.read_pairs"} < set(PUBLIC)
     assert len(PUBLIC) > 100
 
 

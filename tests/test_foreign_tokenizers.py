@@ -15,8 +15,8 @@ from foreign import family_named
 from graph_export import InGraph
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import mask_id, special_tokens_of
-from keras_attention.data.tokenizers import decode_ids, encode_texts
+from keras_attention.data.tokenization.special_tokens import mask_id, special_tokens_of
+from keras_attention.data.tokenization.tokenizers import decode_ids, encode_texts
 from keras_attention.weights import from_huggingface, to_huggingface
 from keras_attention.weights.marian import sentence_piece
 from keras_attention.weights.tokenizers import BERT_ROLES, GPT2_ROLES, write_tokenizer

@@ -25,7 +25,7 @@ from image_files import (
 )
 from PIL import Image, ImageOps
 
-from keras_attention.data.images import (
+from keras_attention.data.image_files.images import (
     ImageError,
     decode_image,
     encoded_image,

@@ -6,8 +6,8 @@ from image_files import BAD, JPEG, PNG, SIZE, resized, smooth, write
 from PIL import Image
 
 import keras_attention as ka
-from keras_attention.data import images as reading
-from keras_attention.data.images import (
+from keras_attention.data.image_files import images as reading
+from keras_attention.data.image_files.images import (
     ImageError,
     augment_images,
     decode_image,

@@ -44,7 +44,9 @@ def test_the_embedding_of_a_text_is_the_mean_of_its_token_vectors(masked):
     vectors = ka.embed(masked, TEXTS)
     special = ka.data.special_tokens_of(masked.tokenizer)
     for vector, text in zip(vectors, TEXTS, strict=True):
-        ids = np.array([[special.start, *ka.data.tokenizers.encode_texts(masked.tokenizer, [text])[0], special.end]])
+        ids = np.array(
+            [[special.start, *ka.data.tokenization.tokenizers.encode_texts(masked.tokenizer, [text])[0], special.end]]
+        )
         outputs = masked.encoder(masked.embedding(ids), mask=np.ones_like(ids, bool), segment_ids=ids * 0)
         np.testing.assert_allclose(vector, np.array(outputs)[0].mean(0), atol=1e-5)
     outputs = signature(masked, "embed")(text=np.array(TEXTS))
@@ -81,7 +83,7 @@ def test_the_score_of_a_text_is_the_sum_of_its_log_probabilities(lm):
     special = ka.data.special_tokens_of(lm.tokenizer)
     scores = ka.score(lm, TEXTS)
     for text, score in zip(TEXTS, scores, strict=True):
-        ids = [special.start, *ka.data.tokenizers.encode_texts(lm.tokenizer, [text])[0], special.end]
+        ids = [special.start, *ka.data.tokenization.tokenizers.encode_texts(lm.tokenizer, [text])[0], special.end]
         token_ids = np.array([ids[:-1]])
         logits = np.array(lm({"token_ids": token_ids, "padding_mask": np.ones_like(token_ids, bool)}))[0].astype(
             "float64"

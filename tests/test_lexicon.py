@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.alignment import align_tokens
+from keras_attention.data.tokenization.alignment import align_tokens
 from keras_attention.models.network import initial_embeddings
 
 SOURCES = [[5, 7], [5], [11, 5, 5], [], [7, 13]]

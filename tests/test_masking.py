@@ -32,7 +32,7 @@ def all_of(batches):
 
 
 def test_15_percent_are_targets_and_80_percent_of_them_are_masked(tokenizer):
-    m, mask = model(tokenizer, next_sentence=False), ka.data.special_tokens.mask_id(tokenizer)
+    m, mask = model(tokenizer, next_sentence=False), ka.data.tokenization.special_tokens.mask_id(tokenizer)
     masked = random = unchanged = total = 0
     batches = ka.data.masked_batches(TEXTS, m, max_tokens=200)
     for epoch in range(40):
@@ -69,7 +69,7 @@ def test_without_packing_each_text_has_its_own_rows(tokenizer):
     texts = ["the a eats the old bread", "the bread"]
     rows = all_of(ka.data.masked_batches(texts, m, shuffle=False, pack=False))
     ids_of_rows = sorted(ids[real].tolist() for ids, real in zip(rows["labels"], rows["padding_mask"], strict=True))
-    streams = [[*ids, special.end] for ids in ka.data.tokenizers.encode_texts(tokenizer, texts)]
+    streams = [[*ids, special.end] for ids in ka.data.tokenization.tokenizers.encode_texts(tokenizer, texts)]
     assert ids_of_rows == sorted([special.start, *ids[i : i + 6]] for ids in streams for i in range(0, len(ids), 6))
 
 

@@ -11,9 +11,9 @@ import keras_attention as ka
 
 def test_one_of_six_tokens_is_a_target_and_targets_are_spans():
     for length in (0, 1, 2, 5, 6, 7, 13, 60, 97):
-        is_target = ka.data.permutation.span_targets(length, np.random.default_rng(length))
+        is_target = ka.data.batching.permutation.span_targets(length, np.random.default_rng(length))
         assert is_target.sum() == -(-length // 6), length
-    many = np.stack([ka.data.permutation.span_targets(60, np.random.default_rng(seed)) for seed in range(500)])
+    many = np.stack([ka.data.batching.permutation.span_targets(60, np.random.default_rng(seed)) for seed in range(500)])
     assert many.any(0).all()  # at any position
     runs = [len(run) for row in many for run in "".join("x" if x else " " for x in row).split()]
     assert {1, 2, 3, 4, 5} <= set(runs)
@@ -21,7 +21,7 @@ def test_one_of_six_tokens_is_a_target_and_targets_are_spans():
 
 def test_a_target_attends_to_the_tokens_before_it_in_the_order():
     is_target, is_text = np.array([0, 1, 1, 0, 0, 1], bool), np.array([1, 1, 1, 1, 0, 1], bool)
-    mask = ka.data.permutation.permutation_mask(is_target, is_text, np.random.default_rng(3))
+    mask = ka.data.batching.permutation.permutation_mask(is_target, is_text, np.random.default_rng(3))
     is_context = is_text & ~is_target
     assert mask[:, is_context].all()
     assert not mask[is_context][:, ~is_context].any()

@@ -7,7 +7,7 @@ import keras
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
 
 
 def test_constraints_that_allow_no_token_return_an_empty_text(translator):

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_attention.data.images import ImageError, read_images
-from keras_attention.data.region_cache import cached_regions
+from keras_attention.data.image_files.images import ImageError, read_images
+from keras_attention.data.image_files.region_cache import cached_regions
 
 SIZE = 5
 
@@ -151,7 +151,7 @@ def test_a_complete_file_needs_no_permission_to_write(images, tmp_path, monkeypa
 
 def test_progress_goes_to_standard_error(images, tmp_path, monkeypatch, capsys):
     ticks = iter(range(0, 1000, 6))
-    monkeypatch.setattr("keras_attention.data.region_cache.time.monotonic", lambda: next(ticks))
+    monkeypatch.setattr("keras_attention.data.image_files.region_cache.time.monotonic", lambda: next(ticks))
     cached_regions(images, Encoder(), "a", tmp_path, SIZE, batch_size=2)
     said = capsys.readouterr()
     assert said.out == ""

@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import AddedToken, SpecialTokens, set_special_tokens, special_tokens_of
-from keras_attention.data.tokenizers import decode_ids, encode_texts
+from keras_attention.data.tokenization.special_tokens import (
+    AddedToken,
+    SpecialTokens,
+    set_special_tokens,
+    special_tokens_of,
+)
+from keras_attention.data.tokenization.tokenizers import decode_ids, encode_texts
 from keras_attention.prediction.detokenizer import Detokenizer
 from keras_attention.prediction.run_search import suppress_special
 

@@ -7,7 +7,7 @@ import pytest
 
 import keras_attention as ka
 from keras_attention.cli.examples import hold_out
-from keras_attention.data.splitting import input_of
+from keras_attention.data.batching.splitting import input_of
 
 PAIRS = [(f"source {i % 53}", f"target {i}") for i in range(101)]
 EXAMPLES = {

@@ -6,9 +6,9 @@ import pytest
 from conftest import PAIRS
 
 import keras_attention as ka
-from keras_attention.data.stop_strings import stop_table
-from keras_attention.data.tokenizer_rules import pieces_to_bytes
-from keras_attention.data.tokenizers import decode_ids
+from keras_attention.data.tokenization.stop_strings import stop_table
+from keras_attention.data.tokenization.tokenizer_rules import pieces_to_bytes
+from keras_attention.data.tokenization.tokenizers import decode_ids
 from keras_attention.prediction.detokenizer import Detokenizer
 
 STOP = ("e", "we", " co", "an. c", "ñ")

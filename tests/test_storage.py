@@ -8,7 +8,7 @@ import pytest
 import keras_attention as ka
 from keras_attention.cli.train import default_options
 from keras_attention.cli.training_run import run_training
-from keras_attention.data.region_cache import cached_regions
+from keras_attention.data.image_files.region_cache import cached_regions
 from keras_attention.storage import atomic_directory, atomic_write, local_path, write_text
 
 URL = "gs://bucket/folder"

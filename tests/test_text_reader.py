@@ -8,8 +8,8 @@ from fake_tokenizer import END, GPT2, MARIAN, PLAIN, START, XLNET, FakeTokenizer
 
 import keras_attention as ka
 from keras_attention.data import TextReader, WordReader
-from keras_attention.data.text_reader import TEMPLATES
-from keras_attention.data.word_reader import EncodedWords, Window
+from keras_attention.data.tokenization.text_reader import TEMPLATES
+from keras_attention.data.tokenization.word_reader import EncodedWords, Window
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import keras
 import pytest
 from foreign import family_named
 
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import decode_ids
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.tokenizers import decode_ids
 
 sys.modules.setdefault("triton", None)  # triton and TensorFlow crash in one process; a CPU does not need triton
 transformers = pytest.importorskip("transformers", reason="the ids to compare with are its")

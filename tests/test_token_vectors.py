@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import keras_attention as ka
-from keras_attention.data.token_vectors import token_vectors
+from keras_attention.data.tokenization.token_vectors import token_vectors
 from keras_attention.models.network.initial_embeddings import initialize_embeddings
 
 EDGE = "edge"

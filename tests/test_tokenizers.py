@@ -8,7 +8,7 @@ from keras_attention.data import (
     tokenizers,
     train_tokenizer,
 )
-from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
+from keras_attention.data.tokenization.tokenizers import encode_texts, ids_to_pieces
 
 TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße , ÜBER, naïve"] * 3
 KINDS = ("sentencepiece", "bpe", "wordpiece", "words", "characters")

@@ -7,7 +7,7 @@ from backends import compiled
 from keras import ops
 
 import keras_attention as ka
-from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
 from keras_attention.layers import (
     InputEmbedding,
     MultiHeadAttention,
@@ -329,7 +329,7 @@ def test_learned_positions_limit_the_length_of_a_completion(tokenizer):
     model = ka.CausalLM.from_preset("gpt2_small", tokenizer=tokenizer, **sizes)
     end = special_tokens_of(tokenizer).end
     (completion,) = model.complete(["we eat"], ka.Greedy(suppress_tokens=(end,)))
-    prompt = len(ka.data.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
+    prompt = len(ka.data.tokenization.tokenizers.encode_texts(tokenizer, ["we eat"])[0])
     assert len(completion.pieces) == 13 - prompt
     with pytest.raises(ValueError, match="reads at most 13 tokens, including the prompt; expected at most 12"):
         model.complete(["we eat"], ka.Greedy(max_new_tokens=60))

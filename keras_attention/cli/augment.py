@@ -80,7 +80,7 @@ def _translate_back(
 
 def _problem(result: ka.Translation, limit: int) -> str:
     """Return why a translation cannot be used, or ""; `limit` is the number of tokens that the model reads."""
-    from keras_attention.data.special_tokens import NOT_TEXT  # imports Keras
+    from keras_attention.data.tokenization.special_tokens import NOT_TEXT  # imports Keras
 
     if len(result.source_pieces) >= limit:
         return f"with {limit:,} or more tokens, special ones included"

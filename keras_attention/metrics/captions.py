@@ -14,8 +14,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_attention.argument_checks import require
-from keras_attention.data.captions import has_words
 from keras_attention.data.lines import counted
+from keras_attention.data.reading.captions import has_words
 
 _WORDS = re.compile(
     r"""

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.outputs import Completion
 from keras_attention.prediction.detokenizer import hypothesis_outputs

@@ -12,9 +12,9 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import HARD, RecurrentCaptionerConfig, RecurrentConfig, TransformerCaptionerConfig
-from keras_attention.data.caption_batches import caption_batches
-from keras_attention.data.region_cache import RegionCache
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.batching.caption_batches import caption_batches
+from keras_attention.data.image_files.region_cache import RegionCache
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import AttentionLoss, GumbelNoise, ImageEncoder, OutputBias, ShiftRegions

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.text_batches import language_batches
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.batching.text_batches import language_batches
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.network.config_checks import with_vocabulary, without_attention
 from keras_attention.models.network.decoder_steps import DecoderSteps

@@ -11,9 +11,9 @@ from keras import ops
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.config import TransformerConfig
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.masking import masked_batches
-from keras_attention.data.special_tokens import mask_id
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.batching.masking import masked_batches
+from keras_attention.data.tokenization.special_tokens import mask_id
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.layers import MaskedLMHead, OutputBias
 from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import with_vocabulary

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.permutation import permutation_batches
+from keras_attention.data.batching.permutation import permutation_batches
 from keras_attention.layers import MaskEmbedding, OutputBias
 from keras_attention.models.autoregressive import AutoregressiveLM
 from keras_attention.models.network.config_checks import with_vocabulary

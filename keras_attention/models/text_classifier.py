@@ -11,8 +11,8 @@ from keras import ops
 
 from keras_attention.config import MULTI_LABEL, SINGLE_LABEL, RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.text_batches import classification_batches
-from keras_attention.data.text_reader import Text, TextReader
+from keras_attention.data.batching.text_batches import classification_batches
+from keras_attention.data.tokenization.text_reader import Text, TextReader
 from keras_attention.layers import BagOfNGrams
 from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import check_labels, known_vocabulary, with_vocabulary

@@ -12,9 +12,9 @@ from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
 from keras_attention.data.batches import text_model_inputs
-from keras_attention.data.text_batches import tagging_batches
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.word_reader import EncodedWords, WordReader
+from keras_attention.data.batching.text_batches import tagging_batches
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.word_reader import EncodedWords, WordReader
 from keras_attention.layers import AffixEncoder, CharacterEncoder
 from keras_attention.layers.task_heads import probabilities
 from keras_attention.models.network.config_checks import (

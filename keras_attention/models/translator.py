@@ -10,8 +10,8 @@ import numpy as np
 from keras import ops
 
 from keras_attention.config import RecurrentConfig, TransformerConfig
-from keras_attention.data.text_batches import translation_batches
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.batching.text_batches import translation_batches
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.generation import Strategy
 from keras_attention.generation.search import best_hypotheses
 from keras_attention.layers import OutputBias

@@ -11,9 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, add_spaces, is_word_piece, split_words
-from keras_attention.data.tokenizers import decode_ids, encode_texts, ids_to_pieces
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.tokenizer_rules import (
+    WHITE_SPACE,
+    WORD_MARK,
+    add_spaces,
+    is_word_piece,
+    split_words,
+)
+from keras_attention.data.tokenization.tokenizers import decode_ids, encode_texts, ids_to_pieces
 from keras_attention.generation.proposals import NO_HYPOTHESIS
 
 

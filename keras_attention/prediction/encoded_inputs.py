@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from keras_attention.data.batches import pad_ids
-from keras_attention.data.image_formats import to_rgb
-from keras_attention.data.images import read_images
-from keras_attention.data.text_reader import Text, TextReader
-from keras_attention.data.word_reader import Window, WordReader
+from keras_attention.data.image_files.image_formats import to_rgb
+from keras_attention.data.image_files.images import read_images
+from keras_attention.data.tokenization.text_reader import Text, TextReader
+from keras_attention.data.tokenization.word_reader import Window, WordReader
 
 
 @dataclasses.dataclass(frozen=True)

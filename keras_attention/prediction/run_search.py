@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.data.stop_strings import stop_table
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.stop_strings import stop_table
 from keras_attention.generation import Strategy
 from keras_attention.generation.option_types import replace_options
 from keras_attention.generation.search import SearchInputs, generate, search_fields

@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-from keras_attention.data.tfds import BUILDERS
+from keras_attention.data.reading.tfds import BUILDERS
 
 
 def _builder(module: str, name: str) -> Any:

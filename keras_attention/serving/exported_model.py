@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.images import ImageError, encoded_image
+from keras_attention.data.image_files.images import ImageError, encoded_image
 from keras_attention.data.lines import counted
 from keras_attention.prediction.encoded_inputs import check_images, check_texts
 from keras_attention.prediction.introspection import score_of

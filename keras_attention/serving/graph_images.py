@@ -1,7 +1,8 @@
-"""Decode images in a graph that an unmodified TensorFlow Serving runs, exactly as `data/images.py` does in Python.
+"""Decode images in a graph that an unmodified TensorFlow Serving runs, exactly as `data/image_files/` does in Python.
 
-The reference is `data/image_formats.py`: a reader here accepts the same files as the function of the same name there,
-and returns the same pixels. There are two because a server runs no Python, and Python may have no TensorFlow.
+The reference is `data/image_files/image_formats.py`: a reader here accepts the same files as the function of the same
+name there, and returns the same pixels. There are two because a server runs no Python, and Python may have no
+TensorFlow.
 
 Each reader checks the header before it decodes, and returns an image and whether it is valid. TensorFlow's decoders
 raise errors on damaged bytes. A `tf.data` pipeline ignores these errors, so a damaged image does not affect the other
@@ -14,8 +15,15 @@ from functools import partial
 
 import tensorflow as tf
 
-from keras_attention.data.image_formats import EXIF, JPEG_FRAMES, MAX_PIXELS, MAX_SIDE, MAX_STEPS, NOT_FRAMES
-from keras_attention.data.images import MAX_BYTES
+from keras_attention.data.image_files.image_formats import (
+    EXIF,
+    JPEG_FRAMES,
+    MAX_PIXELS,
+    MAX_SIDE,
+    MAX_STEPS,
+    NOT_FRAMES,
+)
+from keras_attention.data.image_files.images import MAX_BYTES
 
 # A second frame of one pixel. If the decoder does not return it, the first frame is damaged.
 _LAST_GIF_FRAME = b"\x2c\0\0\0\0\1\0\1\0\x80\0\0\0\0\0\0\2\2\x44\1\0\x3b"

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.word_reader import WordReader
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.word_reader import WordReader
 from keras_attention.serving.graph_images import decode_images
 from keras_attention.serving.graph_text import GraphTokenizer, is_empty, join_windows, read_words
 

@@ -1,4 +1,4 @@
-"""Encode strings as ids, and decode ids to strings, in a TensorFlow graph, like `data/text_reader.py` in Python."""
+"""Encode strings as ids, and decode ids to strings, in a TensorFlow graph, like `data/tokenization/` in Python."""
 
 from __future__ import annotations
 
@@ -9,10 +9,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from keras_attention.data.special_tokens import special_tokens_of, vocabulary
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizer_rules import WHITE_SPACE, WORD_MARK, is_byte_pair, is_word_piece, marks_spaces
-from keras_attention.data.word_reader import WordReader
+from keras_attention.data.tokenization.special_tokens import special_tokens_of, vocabulary
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.tokenizer_rules import (
+    WHITE_SPACE,
+    WORD_MARK,
+    is_byte_pair,
+    is_word_piece,
+    marks_spaces,
+)
+from keras_attention.data.tokenization.word_reader import WordReader
 from keras_attention.generation.proposals import NO_HYPOTHESIS
 from keras_attention.serving.graph_tokenizers import GraphPieces
 

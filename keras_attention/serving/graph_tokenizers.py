@@ -1,4 +1,4 @@
-"""Tokenize texts in a TensorFlow graph, with the same ids as `data/tokenizers.py`.
+"""Tokenize texts in a TensorFlow graph, with the same ids as `data/tokenization/tokenizers.py`.
 
 RE2, the regular expressions of TensorFlow, has no lookahead, and its class `\\s` has only ASCII characters; therefore
 the rules for splitting words are different from those of transformers, with the same result.
@@ -12,8 +12,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.special_tokens import SPACES, added_pattern, special_tokens_of
-from keras_attention.data.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
+from keras_attention.data.tokenization.special_tokens import SPACES, added_pattern, special_tokens_of
+from keras_attention.data.tokenization.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
 
 _MARK = "\uffff"  # is not a character, so neither a text nor a vocabulary has it
 _CJK = (

@@ -11,8 +11,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.word_reader import WordReader
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.word_reader import WordReader
 from keras_attention.generation import Sampling, Strategy
 from keras_attention.prediction import introspection
 from keras_attention.prediction.run_search import check_strategy, input_reader_for

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from keras_attention.data.batches import RepeatedBatches
-from keras_attention.data.example_weights import ClassWeight, WeightedBatches
+from keras_attention.data.batching.example_weights import ClassWeight, WeightedBatches
 from keras_attention.storage import local_path
 from keras_attention.training.baselines import compare_with_baseline
 from keras_attention.training.checkpoints import average_weights

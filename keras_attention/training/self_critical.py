@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.data.batches import digest, length_multiple
-from keras_attention.data.caption_batches import image_source, warn_unreadable
-from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.tokenizers import decode_ids
+from keras_attention.data.batching.caption_batches import image_source, warn_unreadable
+from keras_attention.data.reading.captions import CaptionedImage
+from keras_attention.data.tokenization.tokenizers import decode_ids
 from keras_attention.keras_support.keras_patches import all_layers
 from keras_attention.metrics.captions import CaptionReward
 

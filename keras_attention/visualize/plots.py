@@ -212,7 +212,7 @@ def _pixels(image: ImageLike) -> np.ndarray:
     """Return an image (height, width, 3) uint8 with at most `_MAX_SIDE` pixels a side."""
     from PIL import Image
 
-    from keras_attention.data.images import decode_pixels  # imports Keras
+    from keras_attention.data.image_files.images import decode_pixels  # imports Keras
 
     reduced = Image.fromarray(decode_pixels(image))
     reduced.thumbnail((_MAX_SIDE, _MAX_SIDE))

@@ -13,7 +13,7 @@ _CONTINUATION = "##"  # WordPiece's mark for a piece that continues a word
 
 
 def _is_special(piece: str) -> bool:
-    from keras_attention.data.special_tokens import NOT_TEXT  # imports Keras
+    from keras_attention.data.tokenization.special_tokens import NOT_TEXT  # imports Keras
 
     return piece in NOT_TEXT
 

@@ -11,7 +11,7 @@ from typing import Any
 from keras_attention import models
 from keras_attention.argument_checks import did_you_mean, one_of
 from keras_attention.config import MEAN, REGRESSION, SINGLE_LABEL
-from keras_attention.data.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
 from keras_attention.storage import atomic_directory, local_path
 from keras_attention.weights.attributes import make_config, read_config, unsupported, write_config
 from keras_attention.weights.bert import BERT

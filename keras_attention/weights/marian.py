@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.special_tokens import AddedToken, set_special_tokens
+from keras_attention.data.tokenization.special_tokens import AddedToken, set_special_tokens
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, dense, norm
 from keras_attention.weights.files import optional_json, read_json

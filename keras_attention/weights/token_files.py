@@ -17,7 +17,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from keras_attention.data.special_tokens import AddedToken, SpecialTokens, fill_missing_ids
+from keras_attention.data.tokenization.special_tokens import AddedToken, SpecialTokens, fill_missing_ids
 from keras_attention.weights.files import optional_json
 
 

@@ -10,8 +10,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from keras_attention.data.special_tokens import set_special_tokens, special_tokens_of
-from keras_attention.data.tokenizer_rules import is_byte_pair, is_word_piece
+from keras_attention.data.tokenization.special_tokens import set_special_tokens, special_tokens_of
+from keras_attention.data.tokenization.tokenizer_rules import is_byte_pair, is_word_piece
 from keras_attention.weights.files import optional_json, read_json
 from keras_attention.weights.token_files import SpecialTokenRole, read_special_tokens
 

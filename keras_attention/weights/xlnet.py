@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from keras_attention.config import TransformerConfig
-from keras_attention.data.special_tokens import set_special_tokens
-from keras_attention.data.tokenizers import assigned_characters, compile_rules
+from keras_attention.data.tokenization.special_tokens import set_special_tokens
+from keras_attention.data.tokenization.tokenizers import assigned_characters, compile_rules
 from keras_attention.weights.attributes import activation
 from keras_attention.weights.convert import SQUEEZE_FIRST, TRANSPOSED, Attribute, Family, Row, Transform, dense, norm
 from keras_attention.weights.files import optional_json

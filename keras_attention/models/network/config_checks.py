@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.special_tokens import vocabulary
+from keras_attention.data.tokenization.special_tokens import vocabulary
 
 
 def with_vocabulary(config, field: str, tokenizer: Any, name: str = "tokenizer"):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attention.data.alignment import align_tokens
-from keras_attention.data.token_vectors import token_vectors
-from keras_attention.data.tokenizers import encode_texts
+from keras_attention.data.tokenization.alignment import align_tokens
+from keras_attention.data.tokenization.token_vectors import token_vectors
+from keras_attention.data.tokenization.tokenizers import encode_texts
 
 MAX_PAIRS = 50_000  # maximum number of pairs that are aligned
 MAX_CELLS = 20_000_000  # maximum number of (source token, target token) combinations of all pairs; each takes 66 bytes

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attention.data.example_weights import ClassWeight, WeightedBatches
+from keras_attention.data.batching.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.keras_support import keras_patches
 from keras_attention.keras_support.processes import check_process

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from keras_attention import config as configs
-from keras_attention.data.special_tokens import SpecialTokens, set_special_tokens
+from keras_attention.data.tokenization.special_tokens import SpecialTokens, set_special_tokens
 from keras_attention.keras_support import keras_patches
 from keras_attention.storage import local_path
 

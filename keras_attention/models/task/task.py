@@ -9,9 +9,9 @@ from typing import Any, Self
 import keras
 
 from keras_attention.argument_checks import missing_method
-from keras_attention.data.example_weights import ClassWeight
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.word_reader import WordReader
+from keras_attention.data.batching.example_weights import ClassWeight
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.word_reader import WordReader
 from keras_attention.data_size import DataSize
 from keras_attention.generation import CompiledFunction, Strategy
 from keras_attention.keras_support import keras_patches

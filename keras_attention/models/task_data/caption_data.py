@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from keras_attention.data.caption_batches import image_regions
-from keras_attention.data.captions import CaptionedImage, captions_of, read_captions
-from keras_attention.data.image_formats import FORMATS
+from keras_attention.data.batching.caption_batches import image_regions
+from keras_attention.data.image_files.image_formats import FORMATS
+from keras_attention.data.reading.captions import CaptionedImage, captions_of, read_captions
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.captions import check_scorers, evaluate_captions
 from keras_attention.metrics.text import evaluate_texts

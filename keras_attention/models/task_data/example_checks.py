@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_attention.data.captions import CaptionedImage
+from keras_attention.data.batching.splitting import input_of, is_pair
 from keras_attention.data.lines import DataError, DataWarning, counted
-from keras_attention.data.splitting import input_of, is_pair
-from keras_attention.data.text_reader import as_tuple
+from keras_attention.data.reading.captions import CaptionedImage
+from keras_attention.data.tokenization.text_reader import as_tuple
 
 _FEW_EXAMPLES, _FEW_CHARACTERS = 10, 1000
 _MANY_LABELS = 50  # if there are more labels and nearly all occur once, the column is probably wrong

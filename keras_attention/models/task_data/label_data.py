@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from keras_attention.config import SINGLE_LABEL, RecurrentConfig
-from keras_attention.data.files import read_labelled, read_tagged
-from keras_attention.data.text_reader import Text, as_tuple
-from keras_attention.data.tokenizer_rules import split_words
-from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.data.reading.files import read_labelled, read_tagged
+from keras_attention.data.tokenization.text_reader import Text, as_tuple
+from keras_attention.data.tokenization.tokenizer_rules import split_words
+from keras_attention.data.tokenization.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, frequent_tags, most_frequent
 from keras_attention.metrics.entities import evaluate_entities, have_entities
 from keras_attention.models.task_data.task_data import (

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.argument_checks import missing_method
+from keras_attention.data.batching.splitting import input_of
 from keras_attention.data.lines import counted
-from keras_attention.data.splitting import input_of
-from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.data.tokenization.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline
 from keras_attention.models.task_data import example_checks
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_attention.data.files import has_records, read_texts
+from keras_attention.data.batching.masking import masked_batches
+from keras_attention.data.batching.permutation import permutation_batches
+from keras_attention.data.batching.text_batches import language_batches
 from keras_attention.data.lines import DataError, read_lines
-from keras_attention.data.masking import masked_batches
-from keras_attention.data.permutation import permutation_batches
-from keras_attention.data.text_batches import language_batches
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.reading.files import has_records, read_texts
+from keras_attention.data.tokenization.text_reader import TextReader
 from keras_attention.metrics.baselines import Baseline, unigram_loss
 from keras_attention.metrics.tokens import MaskedAccuracy, Perplexity
 from keras_attention.models.task_data.task_data import TaskData, only_path

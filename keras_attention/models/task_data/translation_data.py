@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.files import has_records, read_pairs
-from keras_attention.data.tokenizers import train_tokenizer
+from keras_attention.data.reading.files import has_records, read_pairs
+from keras_attention.data.tokenization.tokenizers import train_tokenizer
 from keras_attention.metrics.baselines import Baseline, TfIdf
 from keras_attention.metrics.text import evaluate_by_length, evaluate_texts
 from keras_attention.models.task_data.task_data import TaskData, is_string_pair

@@ -10,9 +10,9 @@ import numpy as np
 
 from keras_attention.argument_checks import require_proper_fraction
 from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
-from keras_attention.data.special_tokens import mask_id, special_tokens_of
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizers import encode_texts, ids_to_pieces
+from keras_attention.data.tokenization.special_tokens import mask_id, special_tokens_of
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.tokenizers import encode_texts, ids_to_pieces
 
 
 def masked_batches(

@@ -10,8 +10,8 @@ import numpy as np
 
 from keras_attention.argument_checks import one_of
 from keras_attention.data.batches import LengthBatches, length_multiple, pad_ids, text_model_inputs
-from keras_attention.data.text_reader import Text
-from keras_attention.data.word_reader import Window
+from keras_attention.data.tokenization.text_reader import Text
+from keras_attention.data.tokenization.word_reader import Window
 
 
 def translation_batches(

@@ -17,9 +17,9 @@ import numpy as np
 from keras_attention.argument_checks import require_one_of
 from keras_attention.data.batches import pad_ids, shift_right
 from keras_attention.data.lines import counted
-from keras_attention.data.special_tokens import SpecialTokens, special_tokens_of
-from keras_attention.data.tokenizer_rules import is_empty
-from keras_attention.data.tokenizers import encode_texts
+from keras_attention.data.tokenization.special_tokens import SpecialTokens, special_tokens_of
+from keras_attention.data.tokenization.tokenizer_rules import is_empty
+from keras_attention.data.tokenization.tokenizers import encode_texts
 
 TEMPLATES = {  # name: the special tokens before a text, and those after it
     "none": ((), ()),

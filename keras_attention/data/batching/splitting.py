@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_attention.argument_checks import require_proper_fraction
-from keras_attention.data.captions import CaptionedImage
+from keras_attention.data.reading.captions import CaptionedImage
 
 _MIN_GROUPS, _MAX_GROUPS = 20, 1000
 _MIN_CHARACTERS, _MAX_CHARACTERS = 2000, 1_000_000

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_attention.argument_checks import require
 from keras_attention.data.batches import LengthBatches, length_multiple, text_model_inputs
-from keras_attention.data.masking import pack_texts
+from keras_attention.data.batching.masking import pack_texts
 
 MAX_SPAN = 5
 

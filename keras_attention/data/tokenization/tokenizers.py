@@ -16,14 +16,14 @@ from typing import Any
 from keras_attention.argument_checks import require_one_of
 from keras_attention.choices import NORMALIZATIONS, TOKENIZER_KINDS
 from keras_attention.data.lines import counted
-from keras_attention.data.special_tokens import (
+from keras_attention.data.tokenization.special_tokens import (
     AddedToken,
     SpecialTokens,
     set_special_tokens,
     special_tokens_of,
     vocabulary,
 )
-from keras_attention.data.tokenizer_rules import exact_tokenizer, split_added
+from keras_attention.data.tokenization.tokenizer_rules import exact_tokenizer, split_added
 
 _SENTENCEPIECE_TYPES = {"sentencepiece": "unigram", "bpe": "bpe", "words": "word", "characters": "char"}
 _MAX_LINE_LENGTH = 1 << 18  # maximum number of characters in a line for SentencePiece's trainer

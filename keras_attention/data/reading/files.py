@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from keras_attention.argument_checks import one_of
-from keras_attention.data.columns import LABELLED, TEXTS, TRANSLATION, Layout
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.tables import JSON_LINES, read_rows
-from keras_attention.data.text_reader import Text, as_tuple
-from keras_attention.data.tokenizer_rules import WHITE_SPACE
+from keras_attention.data.reading.columns import LABELLED, TEXTS, TRANSLATION, Layout
+from keras_attention.data.reading.tables import JSON_LINES, read_rows
+from keras_attention.data.tokenization.text_reader import Text, as_tuple
+from keras_attention.data.tokenization.tokenizer_rules import WHITE_SPACE
 
 Columns = Mapping[str, str]
 _WORD_NAMES = ("word", "words", "token", "tokens", "form")  # of the columns in the header of tagged words
@@ -162,7 +162,7 @@ def _columns_of(
 ) -> list[tuple[int, dict[str, str]]]:
     """Return the line number and role -> string of each row."""
     if str(path).startswith("tfds:"):
-        from keras_attention.data.tfds import read_columns
+        from keras_attention.data.reading.tfds import read_columns
 
         return list(enumerate(read_columns(str(path), layouts, columns), 1))
     rows = read_rows(path, layouts, columns, labels)

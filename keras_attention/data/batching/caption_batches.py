@@ -14,11 +14,11 @@ import numpy as np
 
 from keras_attention.argument_checks import require_positive_integer
 from keras_attention.data.batches import LengthBatches, round_up
-from keras_attention.data.captions import CaptionedImage
-from keras_attention.data.images import ImageError, augment_images, decode_image, image_problem
+from keras_attention.data.image_files.images import ImageError, augment_images, decode_image, image_problem
+from keras_attention.data.image_files.region_cache import RegionCache, cached_regions
 from keras_attention.data.lines import DataError, counted, shortened
-from keras_attention.data.region_cache import RegionCache, cached_regions
-from keras_attention.data.text_reader import TextReader
+from keras_attention.data.reading.captions import CaptionedImage
+from keras_attention.data.tokenization.text_reader import TextReader
 
 MAX_UNREADABLE = 0.1  # maximum fraction of unreadable images; with more, the directory is probably wrong
 DECODED_BYTES = 2**30  # maximum size of the decoded images in memory
@@ -66,7 +66,8 @@ def caption_batches(
 
     Example:
         >>> scenes = ka.quickstart.captioned_scenes("train", 3)
-        >>> examples = [CaptionedImage(s.name, ka.data.images.encoded_image(s.image), s.captions) for s in scenes]
+        >>> encode = ka.data.image_files.images.encoded_image
+        >>> examples = [CaptionedImage(s.name, encode(s.image), s.captions) for s in scenes]
         >>> tokenizer = ka.data.train_tokenizer(ka.data.captions_of(examples), "characters")
         >>> sizes = {"image_encoder": "small_cnn", "image_size": 32, "units": 8, "max_length": 64}
         >>> captioner = ka.Captioner.from_preset("show_attend_and_tell", tokenizer=tokenizer, **sizes)

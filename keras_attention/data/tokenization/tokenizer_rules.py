@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from keras_attention.data.special_tokens import AddedToken, added_pattern, special_tokens_of, vocabulary
+from keras_attention.data.tokenization.special_tokens import AddedToken, added_pattern, special_tokens_of, vocabulary
 
 MAX_WORD_LENGTH = 100  # characters; BERT's tokenizer turns a longer word into the unknown token
 WORD_MARK = "\u2581"  # SentencePiece's mark of the beginning of a word

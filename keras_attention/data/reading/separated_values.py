@@ -8,8 +8,8 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from keras_attention.data.columns import Layout, find_columns
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines
+from keras_attention.data.reading.columns import Layout, find_columns
 
 
 def read_cells(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int, list[str]]]:

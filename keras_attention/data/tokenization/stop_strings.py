@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.special_tokens import special_tokens_of
-from keras_attention.data.tokenizer_rules import pieces_to_bytes
+from keras_attention.data.tokenization.special_tokens import special_tokens_of
+from keras_attention.data.tokenization.tokenizer_rules import pieces_to_bytes
 
 
 @functools.lru_cache(maxsize=16)

@@ -19,9 +19,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.columns import CAPTIONS, rename_columns
 from keras_attention.data.lines import DataError, PathLike, counted, file_suffix, read_lines, shortened
-from keras_attention.data.tables import JSON_LINES, parse_json, read_json_lines, read_rows
+from keras_attention.data.reading.columns import CAPTIONS, rename_columns
+from keras_attention.data.reading.tables import JSON_LINES, parse_json, read_json_lines, read_rows
 from keras_attention.storage import local_path
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -78,7 +78,7 @@ def read_captions(
         ('a dog runs on the beach', 'a brown dog by the sea')
     """
     if str(path).startswith("tfds:"):
-        from keras_attention.data.tfds import read_image_rows
+        from keras_attention.data.reading.tfds import read_image_rows
 
         return _clean([CaptionedImage(*row) for row in read_image_rows(str(path))], path)
     if images is None:

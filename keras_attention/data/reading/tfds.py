@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from keras_attention.argument_checks import one_of
-from keras_attention.data.columns import CAPTION_COLUMNS, Layout, expected_columns, find_columns, rename_columns
 from keras_attention.data.lines import DataError
+from keras_attention.data.reading.columns import CAPTION_COLUMNS, Layout, expected_columns, find_columns, rename_columns
 
 CAPTION_FEATURES = ("captions", "caption", "text")
 NAME_FEATURES = ("name", "image/filename", "image_filename", "filename", "file_name", "image/id", "image_id", "id")
@@ -22,8 +22,8 @@ def read_columns(
 
     Args:
         name: `tfds:NAME[:SPLIT]`.
-        layouts: the possible roles of features, and their names; see `keras_attention.data.columns`. If the data set
-            has none of these, its supervised keys are read instead.
+        layouts: the possible roles of features, and their names; see `columns.py`. If the data set has none of
+            these, its supervised keys are read instead.
         columns: role -> name of its feature.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from keras_attention.data.image_formats import ImageError, check_size, decode_bytes, is_webp, to_rgb
+from keras_attention.data.image_files.image_formats import ImageError, check_size, decode_bytes, is_webp, to_rgb
 from keras_attention.data.lines import existing_file
 
 MAX_BYTES = 32 * 2**20

@@ -41,7 +41,7 @@ class ImageError(ValueError):
 
     Example:
         >>> try:
-        ...     ka.data.images.decode_image(b"", 8)
+        ...     ka.data.image_files.images.decode_image(b"", 8)
         ... except ImageError as error:
         ...     print(error)
         The image is empty; expected a JPEG, PNG, GIF, BMP or WebP. Convert it with an image program, or leave it out.

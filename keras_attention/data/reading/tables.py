@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from keras_attention.data.columns import (
+from keras_attention.data.lines import DataError, DataWarning, PathLike, counted, file_suffix, read_lines
+from keras_attention.data.reading.columns import (
     Layout,
     as_option,
     expected_columns,
@@ -22,9 +23,8 @@ from keras_attention.data.columns import (
     plain_name,
     rename_columns,
 )
-from keras_attention.data.headers import looks_like_header
-from keras_attention.data.lines import DataError, DataWarning, PathLike, counted, file_suffix, read_lines
-from keras_attention.data.separated_values import read_cells
+from keras_attention.data.reading.headers import looks_like_header
+from keras_attention.data.reading.separated_values import read_cells
 
 JSON_LINES = (".jsonl", ".ndjson")
 _QQP = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
@@ -61,7 +61,7 @@ def read_rows(
 
     Example:
         >>> import pathlib
-        >>> from keras_attention.data.columns import LABELLED
+        >>> from keras_attention.data.reading.columns import LABELLED
         >>> _ = pathlib.Path("reviews.csv").write_text('text,label\\n"fine, short",good\\n')
         >>> read_rows("reviews.csv", LABELLED)
         [(2, {'text': 'fine, short', 'label': 'good'})]

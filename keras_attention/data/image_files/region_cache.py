@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_attention.data.image_formats import FORMATS
-from keras_attention.data.images import ImageError, read_images
+from keras_attention.data.image_files.image_formats import FORMATS
+from keras_attention.data.image_files.images import ImageError, read_images
 from keras_attention.storage import local_path
 
 _HEADER_BYTES = 4096
@@ -89,7 +89,7 @@ def cached_regions(
         ValueError: there are no images, or `encode` returns another shape or numbers that are not finite.
 
     Example:
-        >>> image = ka.data.images.encoded_image(np.zeros((2, 3), "uint8"))
+        >>> image = ka.data.image_files.images.encoded_image(np.zeros((2, 3), "uint8"))
         >>> cache = cached_regions([image], lambda images: images[:, :2, 0], "an encoder", "cache", size=5)
         >>> cache.take([0]).shape
         (1, 2, 3)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from keras_attention.data.lines import counted
-from keras_attention.data.text_reader import TextReader
-from keras_attention.data.tokenizer_rules import add_spaces, split_words
-from keras_attention.data.tokenizers import encode_texts
+from keras_attention.data.tokenization.text_reader import TextReader
+from keras_attention.data.tokenization.tokenizer_rules import add_spaces, split_words
+from keras_attention.data.tokenization.tokenizers import encode_texts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Split examples, and turn them into padded batches of similar length."""

@@ -1,0 +1,1 @@
+"""Read users' files: lines, tables, captions, data sets of TensorFlow Datasets."""

@@ -1,0 +1,1 @@
+"""Strings to token ids and back: tokenizers, special tokens, readers of texts and of words."""
