@@ -269,15 +269,18 @@ def call_with_a_late_state(inputs):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x), "needs `memory` .* received None"),
+        (
+            lambda x: RecurrentDecoder(7, 3, attention=AdditiveAttention(5))(x),
+            "`memory` is None, .* create the layer with attention=None",
+        ),
         (
             lambda x: RecurrentDecoder(7, 3)(x, return_attention_scores=True),
-            "`return_attention_scores` .* no attention",
+            "`return_attention_scores` was passed, .* no memory; expected False",
         ),
-        (lambda x: RecurrentDecoder(7, 3)(x, x), "`memory` is an argument, but this decoder has no attention"),
-        (lambda x: RecurrentDecoder(7, 3)(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no attention"),
-        (lambda x: RecurrentDecoder(7, 3)(x, noise=x), "`noise` .* no attention; expected the default value. Pass"),
-        (lambda x: RecurrentDecoder(7, 3).start(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no attention"),
+        (lambda x: RecurrentDecoder(7, 3)(x, x), "`memory` was passed, .* create the layer with an `attention`"),
+        (lambda x: RecurrentDecoder(7, 3)(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no memory"),
+        (lambda x: RecurrentDecoder(7, 3)(x, noise=x), "`noise` .* no memory; expected None. Omit it, or create"),
+        (lambda x: RecurrentDecoder(7, 3).start(x, memory_mask=np.ones((2, 5), bool)), "`memory_mask` .* no memory"),
         (
             lambda x: RecurrentDecoder(7, 3, attend_first=True),
             "`attend_first` is True; expected False without an attention",
@@ -288,7 +291,7 @@ def call_with_a_late_state(inputs):
         ),
         (
             lambda x: RecurrentDecoder(7, 3)(keras.Input(x.shape[1:]), values=keras.Input(x.shape[1:])),
-            "has no attention",
+            "`values` was passed, .* no memory",
         ),
         (call_with_a_late_state, "built without `initial_state`"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),

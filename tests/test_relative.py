@@ -78,7 +78,7 @@ def test_invalid_sizes_are_an_error():
         make_stack(use_segments=False)(random(B, S, M), segment_ids=np.zeros((B, S), "int32"))
     with pytest.raises(ValueError, match="`width` is 3; expected an even number"):
         RelativeAttention(1, 3)(random(B, S, 3))
-    with pytest.raises(ValueError, match="`target_mapping` is an argument, but `queries` is None; expected None"):
+    with pytest.raises(ValueError, match="`target_mapping` was passed, but `queries` is None; expected None"):
         make_stack()(random(B, S, M), target_mapping=np.ones((B, S, S), "float32"))
     with pytest.raises(ValueError, match="not a `RelativeAttention`"):
         RelativeTransformer([TransformerBlock(H, 11)], InputEmbedding())

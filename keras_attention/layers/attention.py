@@ -215,7 +215,7 @@ class OneHead:
             return hard_attend(logits, value, mask, noise)
         if noise is not None:
             raise ValueError(
-                "`noise` is not None, but `hard` is False; expected None. Create the layer with hard=True to sample."
+                "`noise` was passed, but `hard` is False; expected None. Omit it, or create the layer with hard=True."
             )
         return soft_attend(logits, value, mask)
 
@@ -274,7 +274,7 @@ class AdditiveAttention(OneHead, BaseLayer):
         those of a query sum to 1, or to 0 if it may attend to no position.
 
     Raises:
-        ValueError: `units` is not a positive integer, a mask has other lengths than Q and S, or `noise` is an argument
+        ValueError: `units` is not a positive integer, a mask has other lengths than Q and S, or `noise` was passed
             while `hard` is False.
         TypeError: a mask has floats.
 
@@ -332,7 +332,7 @@ class DotProductAttention(OneHead, BaseLayer):
 
     Raises:
         ValueError: `units` is not a positive integer, `units` is None and the widths of query and key differ, a mask
-            has other lengths than Q and S, or `noise` is an argument while `hard` is False.
+            has other lengths than Q and S, or `noise` was passed while `hard` is False.
         TypeError: a mask has floats.
 
     Example:

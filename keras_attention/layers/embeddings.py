@@ -34,7 +34,7 @@ class InputEmbedding(BaseLayer):
         (B, L, M).
 
     Raises:
-        ValueError: `num_segments` is negative or not an integer, or `segment_ids` is an argument while it is 0.
+        ValueError: `num_segments` is negative or not an integer, or `segment_ids` was passed while it is 0.
 
     Example:
         >>> from keras_attention.layers import SinusoidalPositions
@@ -85,8 +85,8 @@ class InputEmbedding(BaseLayer):
         x = inputs * self.scale if self.scale != 1.0 else inputs
         if self.segments is None and segment_ids is not None:
             raise ValueError(
-                "`segment_ids` is an argument, but `num_segments` is 0; expected None. Create the layer with a larger "
-                "`num_segments` to pass them."
+                "`segment_ids` was passed, but `num_segments` is 0; expected None. Omit it, or create the layer with "
+                "a larger `num_segments`."
             )
         if self.segments is not None:
             segment_ids = ops.zeros(ops.shape(x)[:2], "int32") if segment_ids is None else segment_ids

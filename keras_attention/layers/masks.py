@@ -156,10 +156,28 @@ def scores_mask(
     return combine_masks(value_mask, key_mask, attention_mask, causal)
 
 
-def check_memory_mask(memory, memory_mask) -> None:
-    """Raise ValueError if there is a mask without a memory."""
-    if memory is None and memory_mask is not None:
-        raise ValueError("`memory_mask` is an argument, but `memory` is None; expected None. Pass `memory` too.")
+def check_memory(has_memory: bool, fix: str, memory, **others) -> None:
+    """Raise ValueError if a layer attends to a memory and receives none, or attends to none and receives one.
+
+    Args:
+        has_memory: whether the layer attends to a memory.
+        fix: how to get a layer with the other `has_memory`; the end of the error.
+        memory: the memory, its shape, or None.
+        **others: arguments that need a memory, such as `memory_mask`; None or False if they were not passed.
+
+    Example:
+        >>> check_memory(True, "set attention=None", memory=None)
+        Traceback (most recent call last):
+        ValueError: `memory` is None, but the layer attends to one; expected (B, S, any). Pass it, or set attention=None.
+    """
+    if has_memory and memory is None:
+        raise ValueError(f"`memory` is None, but the layer attends to one; expected (B, S, any). Pass it, or {fix}.")
+    for name, value in {"memory": memory, **others}.items():
+        if not has_memory and value is not None and value is not False:
+            raise ValueError(
+                f"`{name}` was passed, but the layer attends to no memory; expected {False if value is True else None}. "
+                f"Omit it, or {fix}."
+            )
 
 
 def _check_length(name: str, mask, lengths: tuple) -> None:

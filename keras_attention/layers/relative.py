@@ -104,7 +104,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
 
     Raises:
         ValueError: `num_heads` or `key_dim` is not a positive integer, M is odd, a mask has other lengths than Q and S,
-            or `same_segment` is an argument while `use_segments` is False.
+            or `same_segment` was passed while `use_segments` is False.
         TypeError: a mask has floats.
 
     Example:
@@ -210,7 +210,8 @@ class RelativeAttention(AttentionHeads, BaseLayer):
         """Return the third term of the logits: queries (B, H, Q, D) -> (B, H, Q, S)."""
         if not self.use_segments:
             raise ValueError(
-                "`same_segment` is not None, but `use_segments` is False; create the layer with use_segments=True."
+                "`same_segment` was passed, but `use_segments` is False; expected None. Omit it, or create the layer "
+                "with use_segments=True."
             )
         vectors = ops.swapaxes(ops.cast(self.segments, query.dtype), 0, 1)  # (H, 2, D)
         logits = dot_logits(_add_to_heads(query, self.segment_bias), vectors)  # (B, H, Q, 2)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attention.layers.base import BaseLayer, build_once, rematerialize_if
 from keras_attention.layers.decoding.stack import start_transformer, step_transformer
-from keras_attention.layers.masks import causal_mask, check_memory_mask, implicit_mask
+from keras_attention.layers.masks import causal_mask, check_memory, implicit_mask
 from keras_attention.layers.normalization import apply_norm, final_norm
 from keras_attention.layers.shapes import output_specs
 
@@ -43,9 +43,8 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `memory` is missing with `has_memory`, or is an argument without it; `memory_mask` is an argument
-            without `memory`; a mask has other lengths than L and S; or `segment_ids` is an argument and
-            `input_embedding` has no segments.
+        ValueError: `memory` is missing with `has_memory`, or `memory` or `memory_mask` was passed without it; a mask has
+            other lengths than L and S; or `segment_ids` was passed and `input_embedding` has no segments.
         TypeError: a mask has floats.
 
     Example:
@@ -84,14 +83,8 @@ class Transformer(BaseLayer):
 
     def _check_memory(self, memory, memory_mask=None) -> None:
         """Raise ValueError unless there is a memory, or its shape, if and only if `has_memory`."""
-        check_memory_mask(memory, memory_mask)
-        if memory is None and self.has_memory:
-            raise ValueError("`memory` is None, but `has_memory` is True; expected (B, S, any). Pass `memory`.")
-        if memory is not None and not self.has_memory:
-            raise ValueError(
-                "`memory` is an argument, but `has_memory` is False; expected None. Create the layer with "
-                "has_memory=True."
-            )
+        fix = f"create the layer with has_memory={not self.has_memory}"
+        check_memory(self.has_memory, fix, memory, memory_mask=memory_mask)
 
     @staticmethod
     def encoder_arguments(encoded, mask) -> dict:

@@ -16,7 +16,7 @@ import keras
 from keras_attention.argument_checks import require_positive_integers
 from keras_attention.layers.base import BaseLayer, build_once
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.masks import check_memory_mask, implicit_mask
+from keras_attention.layers.masks import check_memory, implicit_mask
 from keras_attention.layers.multihead import MultiHeadAttention
 from keras_attention.layers.normalization import LayerNormalization
 from keras_attention.layers.shapes import on_rows, output_specs
@@ -56,7 +56,7 @@ class TransformerBlock(BaseLayer):
 
     Raises:
         ValueError: a number is not a positive integer, M is not a multiple of H, `attention` does not have H heads,
-            calls with and without a memory are mixed, `memory_mask` is an argument without `memory`, or a mask has
+            calls with and without a memory are mixed, `memory_mask` was passed without `memory`, or a mask has
             other lengths than L and S.
         TypeError: a mask has floats.
 
@@ -157,14 +157,10 @@ class TransformerBlock(BaseLayer):
         return (outputs, scores) if return_attention_scores else outputs
 
     def _check_memory(self, memory, memory_mask) -> None:
-        check_memory_mask(memory, memory_mask)
-        if memory is None and self.cross_attention is not None:
-            raise ValueError("`memory` is None, but this block was built with a memory; expected (B, S, any).")
-        if memory is not None and self.cross_attention is None:
-            raise ValueError(
-                f"`memory` has the shape {tuple(memory.shape)}, but this block was built without a memory; expected "
-                "None. Pass the memory in the first call."
-            )
+        """Raise ValueError unless all calls have a memory, or none has one."""
+        has_memory = self.cross_attention is not None
+        fix = "use another block for calls without a memory" if has_memory else "pass `memory` in the first call, too"
+        check_memory(has_memory, fix, memory, memory_mask=memory_mask)
 
     def run_branches(
         self,

@@ -89,8 +89,8 @@ class RelativeTransformer(BaseLayer):
         stream.
 
     Raises:
-        ValueError: the attention of a block is not a `RelativeAttention`, M is odd, `segment_ids` is an argument while
-            the attention has no segments, or `target_mapping` is an argument without `queries`.
+        ValueError: the attention of a block is not a `RelativeAttention`, M is odd, `segment_ids` was passed while the
+            attention has no segments, or `target_mapping` was passed without `queries`.
         TypeError: a mask has floats.
 
     Example:
@@ -143,7 +143,7 @@ class RelativeTransformer(BaseLayer):
         """Compute the outputs; see the class docstring."""
         if queries is None and target_mapping is not None:
             raise ValueError(
-                "`target_mapping` is an argument, but `queries` is None; expected None. Pass `queries` too."
+                "`target_mapping` was passed, but `queries` is None; expected None. Omit it, or pass `queries`, too."
             )
         mask = implicit_mask(inputs) if mask is None else mask
         attention_inputs = _make_attention_inputs(inputs, mask, segment_ids, permutation_mask, memories, target_mapping)

@@ -12,7 +12,7 @@ from keras import ops
 from keras_attention.argument_checks import require, require_cell, require_positive_integers
 from keras_attention.layers.base import BaseLayer
 from keras_attention.layers.dropout import Dropout
-from keras_attention.layers.masks import implicit_mask, zero_padding
+from keras_attention.layers.masks import check_memory, implicit_mask, zero_padding
 from keras_attention.layers.recurrent.cells import SUPPORTS_JIT, cell_class, states_per_cell
 from keras_attention.layers.recurrent.lstm import lstm_outputs
 from keras_attention.layers.recurrent.step import (
@@ -74,8 +74,8 @@ class RecurrentDecoder(BaseLayer):
     Raises:
         ValueError: a number is not a positive integer, the cell is unknown, `memory` is missing with an attention,
             the first call had no `initial_state` and this one has, there is no attention and `attend_first`,
-            `context_dropout`, `memory`, `memory_mask`, `values`, `noise` or `return_attention_scores` is an argument,
-            `noise` is an argument and the attention is not hard, or `memory_mask` has another length than S.
+            `context_dropout`, `memory`, `memory_mask`, `values`, `noise` or `return_attention_scores` was passed,
+            `noise` was passed and the attention is not hard, or `memory_mask` has another length than S.
         TypeError: `memory_mask` has floats.
 
     Example:
@@ -167,7 +167,8 @@ class RecurrentDecoder(BaseLayer):
         training=False,
     ):
         """Compute the outputs; see the class docstring."""
-        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
+        others = {"memory_mask": memory_mask, "values": values, "noise": noise}
+        self._check_memory(memory, **others, return_attention_scores=return_attention_scores)
         memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         mask = implicit_mask(inputs) if mask is None else mask
         inputs = self.dropout_layer(inputs, training=training)
@@ -265,7 +266,7 @@ class RecurrentDecoder(BaseLayer):
             dict of `constants`, the fields of a `DecoderMemory`, or {} without attention; and the `carry`, a dict of
             tensors (B, 1, ...).
         """
-        self._check_memory(memory, memory_mask, values)
+        self._check_memory(memory, memory_mask=memory_mask, values=values)
         memory, carry = self._first_state(ops.shape(inputs)[0], memory, memory_mask, initial_state, values)
         if inputs.shape[1] != 0:
             _, _, carry = self._run_steps(DecoderStep(inputs), mask, memory, carry)
@@ -292,23 +293,10 @@ class RecurrentDecoder(BaseLayer):
         memory, *states = encoded
         return {"initial_state": states} | ({"memory": memory, "memory_mask": mask} if self.has_memory else {})
 
-    def _check_memory(
-        self, memory, memory_mask=None, values=None, noise=None, return_attention_scores: bool = False
-    ) -> None:
+    def _check_memory(self, memory, **others: object) -> None:
         """Raise ValueError if an attention has no memory, or if there is no attention for one of the arguments."""
-        if self.has_memory and memory is None:
-            raise ValueError(
-                "A decoder with attention needs `memory` (B, S, M); received None. Pass `memory`, or create the "
-                "decoder with `attention=None`."
-            )
-        arguments = {"memory": memory, "memory_mask": memory_mask, "values": values, "noise": noise}
-        arguments["return_attention_scores"] = return_attention_scores or None
-        for name, value in arguments.items():
-            if value is not None and not self.has_memory:
-                raise ValueError(
-                    f"`{name}` is an argument, but this decoder has no attention; expected the default value. Pass "
-                    "`attention` to its constructor."
-                )
+        fix = f"create the layer with {'attention=None' if self.has_memory else 'an `attention`'}"
+        check_memory(self.has_memory, fix, memory, **others)
 
     def compute_output_spec(
         self,
@@ -322,7 +310,8 @@ class RecurrentDecoder(BaseLayer):
         **__: object,
     ):
         """Return the shapes and dtypes of the outputs."""
-        self._check_memory(memory, memory_mask, values, noise, return_attention_scores)
+        others = {"memory_mask": memory_mask, "values": values, "noise": noise}
+        self._check_memory(memory, **others, return_attention_scores=return_attention_scores)
         batch, length = inputs.shape[:2]
         outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
         if not return_attention_scores:
