@@ -2,12 +2,8 @@
 
 import pytest
 
-from keras_attention.data import (
-    decode_ids,
-    special_tokens_of,
-    tokenizers,
-    train_tokenizer,
-)
+from keras_attention.data import decode_ids, special_tokens_of, train_tokenizer
+from keras_attention.data.tokenization import tokenizers
 from keras_attention.data.tokenization.tokenizers import encode_texts, ids_to_pieces
 
 TEXTS = ["We eat bread.", "They drink cold water!", "the boy eats the red apple", "Straße , ÜBER, naïve"] * 3
