@@ -34,10 +34,16 @@ class AttentionHeads:
         self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def make_layers(self, kernel_initializer) -> None:
-        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores."""
+    def make_layers(self, input_initializer, output_initializer) -> None:
+        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores.
+
+        Args:
+            input_initializer: initializer of these projections.
+            output_initializer: initializer of the projection of the outputs, which `build` makes.
+        """
+        self.output_initializer = output_initializer
         self.query_projection, self.key_projection, self.value_projection = (
-            self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
+            self.make_dense(self.num_heads * self.key_dim, name, input_initializer, self.use_bias)
             for name in ("query", "key", "value")
         )
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
@@ -54,7 +60,7 @@ class AttentionHeads:
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
         self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.output_initializer, self.use_bias)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def project_query(self, query):

@@ -36,7 +36,8 @@ class TransformerBlock(BaseLayer):
         norm_first: use pre-norm.
         dropout: probability of dropping a feature of a branch.
         epsilon: epsilon of the normalizations.
-        kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention.
+        kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention. None for
+            `"glorot_uniform"` and the default of `MultiHeadAttention`.
         attention: a layer with H heads, such as `RelativeAttention`; `MultiHeadAttention(H, M // H)` when None. The
             cross-attention is a new layer with the same arguments.
 
@@ -78,7 +79,7 @@ class TransformerBlock(BaseLayer):
         norm_first: bool = False,
         dropout: float = 0.0,
         epsilon: float = 1e-6,
-        kernel_initializer="glorot_uniform",
+        kernel_initializer=None,
         attention: keras.layers.Layer | None = None,
         **kwargs,
     ) -> None:
@@ -107,11 +108,10 @@ class TransformerBlock(BaseLayer):
             self.cross_norm = self._norm("cross_norm", inputs_shape)
         self.attention_norm = self._norm("attention_norm", inputs_shape)
         self.feed_forward_norm = self._norm("feed_forward_norm", inputs_shape)
-        self.hidden = self.make_dense(
-            self.intermediate_dim, "hidden", self.kernel_initializer, activation=self.activation
-        )
+        initializer = "glorot_uniform" if self.kernel_initializer is None else self.kernel_initializer
+        self.hidden = self.make_dense(self.intermediate_dim, "hidden", initializer, activation=self.activation)
         self.hidden.build(inputs_shape)
-        self.output_projection = self.make_dense(inputs_shape[-1], "output", self.kernel_initializer)
+        self.output_projection = self.make_dense(inputs_shape[-1], "output", initializer)
         self.output_projection.build((*inputs_shape[:-1], self.intermediate_dim))
 
     def _norm(self, name: str, shape) -> keras.layers.Layer:

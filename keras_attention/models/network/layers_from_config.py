@@ -157,13 +157,14 @@ def make_self_attention(config: TransformerConfig) -> MultiHeadAttention | Relat
     options = {
         "dropout": config.attention_dropout,
         "use_bias": config.attention_bias,
-        "kernel_initializer": initializer(config),
         "name": "attention",
     }
     num_heads, key_dim = config.num_heads, config.width // config.num_heads
     if config.positions == "relative":
-        return RelativeAttention(num_heads, key_dim, use_segments=config.num_segments > 0, **options)
-    return MultiHeadAttention(num_heads, key_dim, **options)
+        options |= {"use_segments": config.num_segments > 0, "kernel_initializer": initializer(config)}
+        return RelativeAttention(num_heads, key_dim, **options)
+    kernel_initializer = None if config.initializer_range is None else initializer(config)
+    return MultiHeadAttention(num_heads, key_dim, kernel_initializer=kernel_initializer, **options)
 
 
 def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:
