@@ -61,9 +61,18 @@ def dot_logits(query, keys, scaled: bool = True):
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025 (plain);
     Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (scaled).
     """
-    if scaled:
-        query = query / float(query.shape[-1]) ** 0.5
+    query = divide_by_root_width(query) if scaled else query
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
+
+
+def divide_by_root_width(x):
+    """Return x (..., D) / sqrt(D), so that the variance of the logits of scaled attention does not grow with D.
+
+    Example:
+        >>> divide_by_root_width(np.array([2.0, 4.0, 6.0, 8.0])).tolist()
+        [1.0, 2.0, 3.0, 4.0]
+    """
+    return x / float(x.shape[-1]) ** 0.5
 
 
 def masked_softmax(logits, mask=None, for_decoding: bool = False):
