@@ -151,6 +151,8 @@ def test_sinusoids_by_hand():
     outputs = to_numpy(sinusoidal_positions(np.array([0, 3]), 4))
     expected = [[0, 0, 1, 1], [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)]]
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`width` is 5; expected an even number"):
+        sinusoidal_positions(np.array([0, 3]), 5)
 
 
 def test_causal_and_combined_masks_by_hand():

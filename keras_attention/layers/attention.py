@@ -327,13 +327,7 @@ class DotProductAttention(OneHead, BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
-            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
-        return_attention_scores: also return the scores.
-        training: not used.
-        projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
-            `key` when None.
-        noise: (B, Q, S), Gumbel noise for sampling with hard attention.
+        projected_keys (B, S, D), noise (B, Q, S), and all others: as in `AdditiveAttention`.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and

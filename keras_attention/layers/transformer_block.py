@@ -1,8 +1,5 @@
 """The Transformer block: attention and a feed-forward network, each in a residual branch.
 
-    post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
-    pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
-
 `call` runs the branches over a whole sequence. To generate text, `decoding/blocks.py` runs the same branches over one
 token at a time.
 """
@@ -24,10 +21,13 @@ from keras_attention.layers.shapes import on_rows, output_specs
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TransformerBlock(BaseLayer):
-    """Self-attention, cross-attention to a memory (if any), and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
+    """Self-attention, cross-attention to a memory (if any), and a feed-forward network, each in a residual branch.
 
-    Each of them is a residual branch with dropout and a layer normalization: before the branch (pre-norm), or after the
-    sum (post-norm). If the first call has a memory, the block creates a cross-attention.
+        post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x, memory));  x = norm(x + feed_forward(x))
+        pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x), memory);  x = x + feed_forward(norm(x))
+
+    with feed_forward(x) = W_2 f(W_1 x + b_1) + b_2, another norm in each branch, and dropout of what is added to x. If
+    the first call has a memory, the block creates a cross-attention.
 
     Args:
         num_heads: H.
