@@ -182,13 +182,13 @@ def align_mask(mask, rank: int):
 
 
 class OneHead:
-    """Base of the attention layers with one head: all of their computation but the formula of the logits.
+    """Mixin of the attention layers with one head; calls `self.make_dense` of `BaseLayer`.
 
         query --> project_query --+
                                   +--> logits --> attend --> context and scores
         key   --> project_keys ---+
 
-    A subclass defines `logits` and calls this constructor. Its other base is `BaseLayer`, which defines `make_dense`.
+    A subclass calls this constructor and defines `logits`, which differs between the layers. All else is here.
     """
 
     def __init__(self, units: int | None, hard: bool, **kwargs) -> None:

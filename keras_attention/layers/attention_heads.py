@@ -5,7 +5,7 @@
     value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
     contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
-`AttentionHeads` is the base of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
+`AttentionHeads` is a mixin of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
 projections.
 """
 
@@ -20,10 +20,10 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
 class AttentionHeads:
-    """Base of the attention layers with H heads of width D: their arguments, their projections and their output shapes.
+    """Mixin of the attention layers with H heads of width D; calls `self.make_dense` of `BaseLayer`.
 
-    A subclass calls this constructor and `make_layers`, and defines `call`. Its other base is `BaseLayer`, which
-    defines `make_dense`.
+    It has their arguments, their projections and their output shapes. A subclass calls this constructor and
+    `make_layers`, and defines `call`.
     """
 
     def __init__(

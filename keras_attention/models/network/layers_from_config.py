@@ -97,8 +97,8 @@ def make_encoder(config, over_regions: bool = False) -> keras.layers.Layer:
 
     Args:
         config: the config of a task.
-        over_regions: make a Transformer of `config.encoder_layers` blocks whose inputs are the features of image
-            regions instead of token embeddings; it does not scale them.
+        over_regions: make a Transformer of `config.encoder_layers` blocks for the features of image regions. They are
+            not multiplied by sqrt(M), as token embeddings are.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
