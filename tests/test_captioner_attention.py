@@ -112,6 +112,11 @@ def test_the_doubly_stochastic_loss_by_hand():
     np.testing.assert_allclose(np.asarray(doubly_stochastic(scores, real)), [1.5])
 
 
+def test_a_loss_without_a_call_is_an_error():
+    with pytest.raises(ValueError, match="no attention scores for `loss`; expected a call of the layer"):
+        AttentionLoss().loss(np.ones((1, 2)), np.ones((1, 2), bool))
+
+
 def test_with_grounded_attention_only_attention_reads_the_image(caption_tokenizer):
     ids, regions = np.array([[2, 7, 9, 11]]), np.random.default_rng(3).normal(size=(2, 1, 64, 96)).astype("float32")
 

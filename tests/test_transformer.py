@@ -128,6 +128,15 @@ def test_query_key_and_value_are_initialized_as_one_matrix():
         np.testing.assert_allclose(np.abs(projection.get_weights()[0]).max(), (6 / (128 + units)) ** 0.5, rtol=0.01)
 
 
+@pytest.mark.parametrize("make", [MultiHeadAttention, lambda *sizes, **options: TransformerBlock(8, 3, **options)])
+def test_an_initializer_that_is_passed_is_kept(make):
+    layer = make(8, 16, kernel_initializer=keras.initializers.GlorotUniform())
+    layer = type(layer).from_config(layer.get_config())
+    layer.build((None, None, 128))
+    kernel = getattr(layer, "attention", layer).query_projection.get_weights()[0]
+    np.testing.assert_allclose(np.abs(kernel).max(), (6 / (128 + 128)) ** 0.5, rtol=0.01)
+
+
 def test_only_positions_make_self_attention_depend_on_the_order():
     layer, x, order = MultiHeadAttention(H, D), numbers(B, S, M), np.array([3, 0, 4, 1, 2])
     without_positions = to_numpy(layer(x))
@@ -142,6 +151,8 @@ def test_sinusoids_by_hand():
     outputs = to_numpy(sinusoidal_positions(np.array([0, 3]), 4))
     expected = [[0, 0, 1, 1], [np.sin(3), np.sin(0.03), np.cos(3), np.cos(0.03)]]
     np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    with pytest.raises(ValueError, match="`width` is 5; expected an even number"):
+        sinusoidal_positions(np.array([0, 3]), 5)
 
 
 def test_causal_and_combined_masks_by_hand():
@@ -287,9 +298,9 @@ def test_cross_attention_without_a_memory_is_an_error():
     with_memory, alone = TransformerBlock(H, 11), TransformerBlock(H, 11)
     with_memory(numbers(B, S, M), numbers(B, 2, 13))
     alone(numbers(B, S, M))
-    with pytest.raises(ValueError, match="`memory` is None, .* Pass it, or use another block"):
+    with pytest.raises(ValueError, match=r"`memory` is None, .* Pass it, or use another block"):
         with_memory(numbers(B, S, M))
-    with pytest.raises(ValueError, match="`memory` was passed, .* Omit it, or pass `memory` in the first call"):
+    with pytest.raises(ValueError, match=r"`memory` was passed, .* Omit it, or pass `memory` in the first call"):
         alone(numbers(B, S, M), numbers(B, 2, 13))
     for has_memory, others in ((True, {}), (False, {"memory": numbers(B, 2, 13)})):
         decoder = Transformer([], InputEmbedding(), has_memory=has_memory)

@@ -61,9 +61,18 @@ def dot_logits(query, keys, scaled: bool = True):
     Reference: Luong et al., 2015, https://arxiv.org/abs/1508.04025 (plain);
     Vaswani et al., 2017, https://arxiv.org/abs/1706.03762 (scaled).
     """
-    if scaled:
-        query = query / float(query.shape[-1]) ** 0.5
+    query = divide_by_root_width(query) if scaled else query
     return ops.matmul(query, ops.swapaxes(keys, -1, -2))
+
+
+def divide_by_root_width(x):
+    """Return x (..., D) / sqrt(D), so that the variance of the logits of scaled attention does not grow with D.
+
+    Example:
+        >>> divide_by_root_width(np.array([2.0, 4.0, 6.0, 8.0])).tolist()
+        [1.0, 2.0, 3.0, 4.0]
+    """
+    return x / float(x.shape[-1]) ** 0.5
 
 
 def masked_softmax(logits, mask=None, for_decoding: bool = False):
@@ -173,13 +182,13 @@ def align_mask(mask, rank: int):
 
 
 class OneHead:
-    """Base of the attention layers with one head: all of their computation but the formula of the logits.
+    """Mixin of the attention layers with one head; calls `self.make_dense` of `BaseLayer`.
 
         query --> project_query --+
                                   +--> logits --> attend --> context and scores
         key   --> project_keys ---+
 
-    A subclass defines `logits` and calls this constructor. Its other base is `BaseLayer`, which defines `make_dense`.
+    A subclass calls this constructor and defines `logits`, which differs between the layers. All else is here.
     """
 
     def __init__(self, units: int | None, hard: bool, **kwargs) -> None:
@@ -318,13 +327,7 @@ class DotProductAttention(OneHead, BaseLayer):
         query: (B, Q, any).
         value: (B, S, M).
         key: (B, S, any); `value` when None.
-        query_mask, value_mask, key_mask, attention_mask, use_causal_mask: as in `keras.layers.MultiHeadAttention`; see
-            `scores_mask`, which combines them. The output gets the implicit mask of `query`.
-        return_attention_scores: also return the scores.
-        training: not used.
-        projected_keys: (B, S, D), the result of `project_keys`, so that a decoder computes it once; computed from
-            `key` when None.
-        noise: (B, Q, S), Gumbel noise for sampling with hard attention.
+        projected_keys (B, S, D), noise (B, Q, S), and all others: as in `AdditiveAttention`.
 
     Output:
         context (B, Q, M). With `return_attention_scores`, the pair (context, scores): scores (B, Q, S) are float32, and

@@ -5,7 +5,7 @@
     value (B, S, any)       --> value_projection --> split heads --> values (B, H, S, D)
     contexts (B, H, Q, D)   --> merge heads --> output_projection --> outputs (B, Q, M)
 
-`AttentionHeads` is the base of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
+`AttentionHeads` is a mixin of `MultiHeadAttention` and `RelativeAttention`, which differ in what is between the
 projections.
 """
 
@@ -20,10 +20,10 @@ from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 
 class AttentionHeads:
-    """Base of the attention layers with H heads of width D: their arguments, their projections and their output shapes.
+    """Mixin of the attention layers with H heads of width D; calls `self.make_dense` of `BaseLayer`.
 
-    A subclass calls this constructor and `make_layers`, and defines `call`. Its other base is `BaseLayer`, which
-    defines `make_dense`.
+    It has their arguments, their projections and their output shapes. A subclass calls this constructor and
+    `make_layers`, and defines `call`.
     """
 
     def __init__(
@@ -34,10 +34,16 @@ class AttentionHeads:
         self.num_heads, self.key_dim, self.dropout, self.use_bias = num_heads, key_dim, dropout, use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def make_layers(self, kernel_initializer) -> None:
-        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores."""
+    def make_layers(self, input_initializer, output_initializer) -> None:
+        """Make the projections of queries, keys and values, with H D outputs each, and the dropout of the scores.
+
+        Args:
+            input_initializer: initializer of these projections.
+            output_initializer: initializer of the projection of the outputs, which `build` makes.
+        """
+        self.output_initializer = output_initializer
         self.query_projection, self.key_projection, self.value_projection = (
-            self.make_dense(self.num_heads * self.key_dim, name, kernel_initializer, self.use_bias)
+            self.make_dense(self.num_heads * self.key_dim, name, input_initializer, self.use_bias)
             for name in ("query", "key", "value")
         )
         self.dropout_layer = Dropout(self.dropout, dtype=self.dtype_policy)
@@ -54,7 +60,7 @@ class AttentionHeads:
         self.query_projection.build(query_shape)
         self.key_projection.build(key_shape or value_shape)
         self.value_projection.build(value_shape)
-        self.output_projection = self.make_dense(query_shape[-1], "output", self.kernel_initializer, self.use_bias)
+        self.output_projection = self.make_dense(query_shape[-1], "output", self.output_initializer, self.use_bias)
         self.output_projection.build((*query_shape[:-1], self.num_heads * self.key_dim))
 
     def project_query(self, query):

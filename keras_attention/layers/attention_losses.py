@@ -83,6 +83,9 @@ class AttentionLoss(BaseLayer):
     Output:
         `inputs`.
 
+    Raises:
+        ValueError: `loss` is called without a new call of the layer before it.
+
     Example:
         >>> layer, scores = AttentionLoss(doubly_stochastic=0.5), keras.ops.ones((1, 2, 3)) / 3
         >>> outputs = layer(keras.ops.ones((1, 2, 5)), scores)
@@ -125,7 +128,15 @@ class AttentionLoss(BaseLayer):
 
         Returns:
             a float32 scalar.
+
+        Raises:
+            ValueError: the layer has not been called since the last loss.
         """
+        if self.scores is None:
+            raise ValueError(
+                "There are no attention scores for `loss`; expected a call of the layer before each loss. Call the "
+                "layer with the scores first."
+            )
         scores, noise, mask = self.scores, self.noise, ops.cast(mask, "float32")
         self.scores = self.noise = None
         total = self.doubly_stochastic * doubly_stochastic(scores, mask) * ops.max(mask, axis=1)

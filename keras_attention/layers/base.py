@@ -4,7 +4,7 @@ BaseLayer:    propagates masks, and makes the config from the constructor's argu
 WordEncoder:  the masks and shapes of the layers that encode words from their characters
 
 Most layers have `BaseLayer` as a base, and at most one other, with what similar layers share: `WordEncoder`,
-`OneHead` or `AttentionHeads`. These are not layers themselves.
+`OneHead` or `AttentionHeads`. These are mixins, and not layers themselves.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class BaseLayer(keras.layers.Layer):
         )
 
     def add_constant(self, name: str, values: np.ndarray):
-        """Return a weight with these values, which training does not change; a file of the layer has it."""
+        """Return a weight with these values. It is not trained, and it is saved with the other weights."""
         return self.add_weight(
             shape=values.shape,
             initializer=lambda *_, **__: ops.array(values),
@@ -91,13 +91,16 @@ def rematerialize_if(condition: bool, function: Callable) -> Callable:
         >>> float(double(keras.ops.array(3.5)))
         7.0
     """
-    return keras.remat(lambda *tensors: function(*tensors)) if condition else function  # a partial has no name
+    if not condition:
+        return function
+    return keras.remat(lambda *tensors: function(*tensors))  # it reads `__name__`, which a `functools.partial` lacks
 
 
 class WordEncoder:
-    """Base of a layer from the characters of words (B, I, characters) to vectors of words (B, I, M).
+    """Mixin of the layers that encode words from their characters; reads `self.units`, M, of the subclass.
 
-    A subclass stores M in `units`. Its other base is `BaseLayer`, whose `compute_mask` this one replaces.
+    The inputs are (B, I, characters), the outputs (B, I, M). The other base of a subclass is `BaseLayer`, whose
+    `compute_mask` this one replaces.
     """
 
     units: int

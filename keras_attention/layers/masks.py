@@ -166,17 +166,17 @@ def check_memory(has_memory: bool, fix: str, memory, **others) -> None:
         **others: arguments that need a memory, such as `memory_mask`; None or False if they were not passed.
 
     Example:
-        >>> check_memory(True, "set attention=None", memory=None)
+        >>> check_memory(True, "omit attention", memory=None)
         Traceback (most recent call last):
-        ValueError: `memory` is None, but the layer attends to one; expected (B, S, any). Pass it, or set attention=None.
+        ValueError: `memory` is None, but the layer attends to one; expected (B, S, any). Pass it, or omit attention.
     """
     if has_memory and memory is None:
         raise ValueError(f"`memory` is None, but the layer attends to one; expected (B, S, any). Pass it, or {fix}.")
     for name, value in {"memory": memory, **others}.items():
         if not has_memory and value is not None and value is not False:
             raise ValueError(
-                f"`{name}` was passed, but the layer attends to no memory; expected {False if value is True else None}. "
-                f"Omit it, or {fix}."
+                f"`{name}` was passed, but the layer attends to no memory; expected "
+                f"{False if value is True else None}. Omit it, or {fix}."
             )
 
 

@@ -23,8 +23,9 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         key_dim: D, the width of a head.
         dropout: probability of dropping an attention score, in training.
         use_bias: add the vectors b.
-        kernel_initializer: initializer of the four projections. The default treats W_q, W_k and W_v as one
-            matrix: the initial values are smaller by sqrt(2), and the loss of a post-norm stack falls much sooner.
+        kernel_initializer: initializer of the four projections. None for `"glorot_uniform"`, but with W_q, W_k and W_v
+            as one matrix: their initial values are smaller by sqrt(2), and the loss of a post-norm stack falls much
+            sooner.
 
     Call arguments:
         query: (B, Q, M).
@@ -58,14 +59,15 @@ class MultiHeadAttention(AttentionHeads, BaseLayer):
         key_dim: int,
         dropout: float = 0.0,
         use_bias: bool = True,
-        kernel_initializer="glorot_uniform",
+        kernel_initializer=None,
         **kwargs,
     ) -> None:
         super().__init__(num_heads, key_dim, dropout, use_bias, kernel_initializer, **kwargs)
-        initializer = self.kernel_initializer
-        if isinstance(initializer, keras.initializers.GlorotUniform):
-            initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
-        self.make_layers(initializer)
+        input_initializer = output_initializer = self.kernel_initializer
+        if kernel_initializer is None:
+            output_initializer = keras.initializers.GlorotUniform()
+            input_initializer = keras.initializers.VarianceScaling(0.5, "fan_avg", "uniform")
+        self.make_layers(input_initializer, output_initializer)
 
     def call(
         self,

@@ -24,12 +24,16 @@ def sinusoidal_positions(positions, width: int):
         (..., L, M) float32: first all sines, then all cosines, as in the authors' code. The paper interleaves them;
         only the order of the numbers differs.
 
+    Raises:
+        ValueError: `width` is odd.
+
     Example:
         >>> keras.ops.convert_to_numpy(sinusoidal_positions(keras.ops.array([0.0]), 4)).tolist()
         [[0.0, 0.0, 1.0, 1.0]]
 
     Reference: Vaswani et al., 2017, https://arxiv.org/abs/1706.03762, section 3.5.
     """
+    require_even("width", width)
     rates = (10000.0 ** (-2.0 * np.arange(width // 2) / width)).astype("float32")
     angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * rates
     return ops.concatenate([ops.sin(angles), ops.cos(angles)], axis=-1)

@@ -129,7 +129,7 @@ class RelativeAttention(AttentionHeads, BaseLayer):
     ) -> None:
         super().__init__(num_heads, key_dim, dropout, use_bias, kernel_initializer, **kwargs)
         self.use_segments = use_segments
-        self.make_layers(self.kernel_initializer)
+        self.make_layers(self.kernel_initializer, self.kernel_initializer)
         self.distance_projection = self.make_dense(
             num_heads * key_dim, "distance", self.kernel_initializer, use_bias=False
         )

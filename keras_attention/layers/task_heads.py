@@ -56,6 +56,9 @@ class MaskedLMHead(BaseLayer):
     Output:
         (..., M).
 
+    Raises:
+        ValueError: `activation` or `kernel_initializer` is unknown.
+
     Example:
         >>> embedding = keras.layers.ReversibleEmbedding(11, 7)
         >>> outputs = MaskedLMHead()(embedding(keras.ops.array([[3, 1, 4]])))

@@ -43,8 +43,8 @@ class Transformer(BaseLayer):
         float32 tensor per block, (B, H, L, S) with a memory or else (B, H, L, L).
 
     Raises:
-        ValueError: `memory` is missing with `has_memory`, or `memory` or `memory_mask` was passed without it; a mask has
-            other lengths than L and S; or `segment_ids` was passed and `input_embedding` has no segments.
+        ValueError: `memory` is missing with `has_memory`, or `memory` or `memory_mask` was passed without it; a mask
+            has other lengths than L and S; or `segment_ids` was passed and `input_embedding` has no segments.
         TypeError: a mask has floats.
 
     Example:

@@ -1,8 +1,5 @@
 """The Transformer block: attention and a feed-forward network, each in a residual branch.
 
-    post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x));  x = norm(x + feed_forward(x))
-    pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x));  x = x + feed_forward(norm(x))
-
 `call` runs the branches over a whole sequence. To generate text, `decoding/blocks.py` runs the same branches over one
 token at a time.
 """
@@ -24,10 +21,13 @@ from keras_attention.layers.shapes import on_rows, output_specs
 
 @keras.saving.register_keras_serializable("keras_attention")
 class TransformerBlock(BaseLayer):
-    """Self-attention, cross-attention to a memory (if any), and the feed-forward network W_2 f(W_1 x + b_1) + b_2.
+    """Self-attention, cross-attention to a memory (if any), and a feed-forward network, each in a residual branch.
 
-    Each of them is a residual branch with dropout and a layer normalization: before the branch (pre-norm), or after the
-    sum (post-norm). If the first call has a memory, the block creates a cross-attention.
+        post-norm:  x = norm(x + attention(x));  x = norm(x + cross(x, memory));  x = norm(x + feed_forward(x))
+        pre-norm:   x = x + attention(norm(x));  x = x + cross(norm(x), memory);  x = x + feed_forward(norm(x))
+
+    with feed_forward(x) = W_2 f(W_1 x + b_1) + b_2, another norm in each branch, and dropout of what is added to x. If
+    the first call has a memory, the block creates a cross-attention.
 
     Args:
         num_heads: H.
@@ -36,7 +36,8 @@ class TransformerBlock(BaseLayer):
         norm_first: use pre-norm.
         dropout: probability of dropping a feature of a branch.
         epsilon: epsilon of the normalizations.
-        kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention.
+        kernel_initializer: initializer of W_1, W_2 and, if `attention` is None, of the attention. None for
+            `"glorot_uniform"` and the default of `MultiHeadAttention`.
         attention: a layer with H heads, such as `RelativeAttention`; `MultiHeadAttention(H, M // H)` when None. The
             cross-attention is a new layer with the same arguments.
 
@@ -78,7 +79,7 @@ class TransformerBlock(BaseLayer):
         norm_first: bool = False,
         dropout: float = 0.0,
         epsilon: float = 1e-6,
-        kernel_initializer="glorot_uniform",
+        kernel_initializer=None,
         attention: keras.layers.Layer | None = None,
         **kwargs,
     ) -> None:
@@ -107,11 +108,10 @@ class TransformerBlock(BaseLayer):
             self.cross_norm = self._norm("cross_norm", inputs_shape)
         self.attention_norm = self._norm("attention_norm", inputs_shape)
         self.feed_forward_norm = self._norm("feed_forward_norm", inputs_shape)
-        self.hidden = self.make_dense(
-            self.intermediate_dim, "hidden", self.kernel_initializer, activation=self.activation
-        )
+        initializer = "glorot_uniform" if self.kernel_initializer is None else self.kernel_initializer
+        self.hidden = self.make_dense(self.intermediate_dim, "hidden", initializer, activation=self.activation)
         self.hidden.build(inputs_shape)
-        self.output_projection = self.make_dense(inputs_shape[-1], "output", self.kernel_initializer)
+        self.output_projection = self.make_dense(inputs_shape[-1], "output", initializer)
         self.output_projection.build((*inputs_shape[:-1], self.intermediate_dim))
 
     def _norm(self, name: str, shape) -> keras.layers.Layer:

@@ -64,6 +64,12 @@ class RelativeTransformer(BaseLayer):
     Without `queries`, the layer is an encoder and returns the content stream. With `queries`, which are the input of
     the query stream, it runs both streams and returns the query stream.
 
+        content stream:  h_0 = input_embedding(inputs);   h_i = block_i(h_(i-1), [memory_i; h_(i-1)])
+        query stream:    g_0 = input_embedding(queries);  g_i = block_i(g_(i-1), [memory_i; h_(i-1)])
+
+    where block(x, y) attends from x to y, with other masks in the two streams. The outputs are norm(h_n) or norm(g_n)
+    of the last block n; without `norm_epsilon`, there is no norm.
+
     Args:
         blocks: list of `TransformerBlock`s whose attention is a `RelativeAttention`.
         input_embedding: an `InputEmbedding` without positions and segments.

@@ -21,9 +21,11 @@ from keras_attention.layers.ngrams import check_buckets, extend_hash, ids_and_ma
 class AffixEncoder(WordEncoder, BaseLayer):
     """Encode each word from its prefixes, suffixes and shape, which is useful to tag words outside the vocabulary.
 
-    The vector of a word is the concatenation of the embeddings of its first 1 ... n characters, of those of its last
-    1 ... n characters, and of its shape. The shape is 9 numbers, 0 or 1: whether the first character, any character
-    and every character is upper case; the same for lower case, and for digits.
+        output = [e(first 1) ... e(first n); e(last 1) ... e(last n); shape]
+
+    where e(first i) is the embedding of the first i characters of the word, and e(last i) that of its last i
+    characters. The shape is 9 numbers, 0 or 1: whether the first character, any character and every character is upper
+    case; the same for lower case, and for digits.
 
     Args:
         vocabulary_size: the number of characters.

@@ -25,9 +25,9 @@ from keras_attention.prediction.run_search import (
 
 
 class AutoregressiveLM:
-    """Base of `CausalLM` and `PermutationLM`, which continue prompts from left to right.
+    """Mixin of `CausalLM` and `PermutationLM`; reads `self.spec`, `self.config` and `self.tokenizer` of `Task`.
 
-    A subclass is a `Task` too, and has the methods `start` and `step`; see `DecoderSteps`.
+    It continues prompts from left to right. A subclass has the methods `start` and `step`; see `DecoderSteps`.
     """
 
     tokenizer: Any

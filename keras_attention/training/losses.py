@@ -24,8 +24,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
     False. `SelfCriticalBatches` uses negative weights, which lower the probability of a token.
 
     In a task of this library, the loss of an epoch is the mean over all its tokens, and the gradient of an update is
-    that of the mean over the tokens of all its batches and replicas. In another Keras model, both are the mean of the
-    means of the batches.
+    that of the mean over the tokens of all its batches and replicas. In another Keras model, both are averages of the
+    means of single batches, whatever their numbers of tokens.
 
     Args:
         label_smoothing: e, in [0, 1).

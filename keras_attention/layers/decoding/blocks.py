@@ -66,14 +66,18 @@ def _merged_layers(block: TransformerBlock) -> dict:
     return dense
 
 
-def prefill_block(block: TransformerBlock, x, constants: dict, prompt: PromptInputs):
+def prefill_block(
+    block: TransformerBlock, x, constants: dict, prompt: PromptInputs, query_and_bias: Callable | None = None
+):
     """Run a block over the prompt of a decoder in one pass.
 
     Args:
-        block: a block with `MultiHeadAttention`.
+        block: a block with `MultiHeadAttention`, or another attention and its `query_and_bias`.
         x: (B L, M); L may be 0.
         constants: from `block_constants`.
         prompt: what all blocks read, from `prompt_inputs`.
+        query_and_bias: a function of projected queries (B, H, L, D) that returns the queries and the bias of
+            `cached_attention`; the queries as they are and a causal bias when None.
 
     Returns:
         outputs (B L, M); and the key/value cache of the prompt.
@@ -88,26 +92,20 @@ def prefill_block(block: TransformerBlock, x, constants: dict, prompt: PromptInp
         ((10, 21), (2, 3, 7, 5))
     """
     if prompt.is_empty:
-        return x, empty_cache(block, prompt, x.dtype)
+        return x, _empty_cache(block, prompt, x.dtype)
 
     def self_attend(query, key, value):
-        cache = make_cache(key, value)
-        return cached_attention(query, [cache], prompt.causal_bias)[0], cache
+        cache, bias = make_cache(key, value), prompt.causal_bias
+        if query_and_bias is not None:
+            query, bias = query_and_bias(query)
+        return cached_attention(query, [cache], bias)[0], cache
 
     outputs, cache, _ = run_decoding_branches(block, x, prompt.sizes, self_attend, constants, prompt.memory_bias)
     return outputs, cache
 
 
-def empty_cache(block: TransformerBlock, prompt: PromptInputs, dtype) -> dict:
-    """Return the key/value cache of a prompt without tokens, or of no prompts.
-
-    Example:
-        >>> from keras_attention.layers.decoding.cache import prompt_inputs
-        >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
-        >>> block.build((None, None, 21))
-        >>> tuple(empty_cache(block, prompt_inputs((2, 0)), "float32")["values"].shape)
-        (2, 3, 0, 7)
-    """
+def _empty_cache(block: TransformerBlock, prompt: PromptInputs, dtype) -> dict:
+    """Return the key/value cache of a prompt without tokens, or of no prompts."""
     batch, length = prompt.sizes
     empty = ops.zeros((batch, block.num_heads, length, block.attention.key_dim), dtype)
     return make_cache(empty, empty)

@@ -198,7 +198,9 @@ def repeat_beams(state: dict, num_beams: int) -> dict:
 
 
 def begin_step(state: dict, memory_bias=None, dtype="float32") -> tuple[StepInputs, dict]:
-    """Return what all blocks read in a step, which writes the next slot, and the state with the next carry.
+    """Return the inputs that all blocks share in the next step, and the state with the carry after it.
+
+    The carry says that each beam has written the next slot; the blocks write it.
 
     Args:
         state: the state of the decoder.

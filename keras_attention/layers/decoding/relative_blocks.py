@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
-from keras_attention.layers.decoding.blocks import empty_cache, run_decoding_branches
-from keras_attention.layers.decoding.cache import PromptInputs, StepInputs, append, make_cache
+from keras_attention.layers.attention import divide_by_root_width
+from keras_attention.layers.decoding.blocks import prefill_block, run_decoding_branches
+from keras_attention.layers.decoding.cache import PromptInputs, StepInputs, append
 from keras_attention.layers.decoding.step_attention import cached_attention, small_matmul
 from keras_attention.layers.relative import relative_encodings, relative_shift
 from keras_attention.layers.transformer_block import TransformerBlock
@@ -53,8 +54,7 @@ def _scaled_distances(block: TransformerBlock, encodings):
 
     `cached_attention` divides the queries, but only for the logits of the keys.
     """
-    attention = block.attention
-    return ops.swapaxes(attention.project_distances(encodings), 1, 2) * attention.key_dim**-0.5
+    return ops.swapaxes(divide_by_root_width(block.attention.project_distances(encodings)), 1, 2)
 
 
 def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptInputs, encodings):
@@ -81,18 +81,14 @@ def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptI
         >>> tuple(outputs.shape), tuple(cache["keys"].shape)
         ((8, 14), (2, 3, 5, 4))
     """
-    if prompt.is_empty:
-        return x, empty_cache(block, prompt, x.dtype)
-    distances = _scaled_distances(block, encodings)  # (H, D, 2 L)
 
-    def self_attend(query, key, value):
-        cache = make_cache(key, value)
+    def query_and_bias(query):
+        distances = _scaled_distances(block, encodings)  # (H, D, 2 L)
         content_query, distance_query = block.attention.biased_queries(query)
         distance_logits = ops.cast(relative_shift(small_matmul(distance_query, distances)), "float32")
-        return cached_attention(content_query, [cache], distance_logits + prompt.causal_bias)[0], cache
+        return content_query, distance_logits + prompt.causal_bias
 
-    outputs, cache, _ = run_decoding_branches(block, x, prompt.sizes, self_attend, constants)
-    return outputs, cache
+    return prefill_block(block, x, constants, prompt, query_and_bias)
 
 
 def step_streams(
@@ -112,7 +108,7 @@ def step_streams(
 
     Example:
         >>> from keras_attention.layers.decoding.blocks import block_constants
-        >>> from keras_attention.layers.decoding.cache import begin_step, first_state
+        >>> from keras_attention.layers.decoding.cache import begin_step, first_state, make_cache
         >>> from keras_attention.layers.relative import RelativeAttention
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11, attention=RelativeAttention(3, key_dim=5))
         >>> block.build((None, None, 14))

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.layers.attention import masked_softmax
+from keras_attention.layers.attention import divide_by_root_width, masked_softmax
 
 
 def cached_attention(query, caches, bias):
@@ -31,7 +31,7 @@ def cached_attention(query, caches, bias):
         >>> tuple(context.shape), tuple(scores.shape)
         ((2, 3, 11, 7), (2, 3, 11, 10))
     """
-    query = query * query.shape[-1] ** -0.5
+    query = divide_by_root_width(query)
     logits = [small_matmul(query, cache["keys"]) for cache in caches]  # (B, H, Q, S_i) each
     logits = ops.concatenate(logits, axis=-1) if len(caches) > 1 else logits[0]  # (B, H, Q, S)
     scores = masked_softmax(ops.cast(logits, "float32") + bias, for_decoding=True)

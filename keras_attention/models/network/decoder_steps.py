@@ -11,9 +11,9 @@ from keras_attention.layers.decoding.merged_dense import logits_of_step
 
 
 class DecoderSteps:
-    """Base of `Translator`, `Captioner` and `CausalLM`: the logits of their decoder, and its steps for a search.
+    """Mixin of `Translator`, `Captioner` and `CausalLM`; reads `self.config` of `Task`, and the layers of the subclass.
 
-    A subclass is a `Task` too, and defines `_encode_start`.
+    It has the logits of their decoder, and its steps for a search. A subclass defines `_encode_start`.
     """
 
     embedding: keras.layers.Layer

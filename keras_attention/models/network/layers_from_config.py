@@ -97,8 +97,8 @@ def make_encoder(config, over_regions: bool = False) -> keras.layers.Layer:
 
     Args:
         config: the config of a task.
-        over_regions: make a Transformer of `config.encoder_layers` blocks whose inputs are the features of image
-            regions instead of token embeddings; it does not scale them.
+        over_regions: make a Transformer of `config.encoder_layers` blocks for the features of image regions. They are
+            not multiplied by sqrt(M), as token embeddings are.
     """
     if isinstance(config, RecurrentConfig):
         return RecurrentEncoder(
@@ -157,13 +157,14 @@ def make_self_attention(config: TransformerConfig) -> MultiHeadAttention | Relat
     options = {
         "dropout": config.attention_dropout,
         "use_bias": config.attention_bias,
-        "kernel_initializer": initializer(config),
         "name": "attention",
     }
     num_heads, key_dim = config.num_heads, config.width // config.num_heads
     if config.positions == "relative":
-        return RelativeAttention(num_heads, key_dim, use_segments=config.num_segments > 0, **options)
-    return MultiHeadAttention(num_heads, key_dim, **options)
+        options |= {"use_segments": config.num_segments > 0, "kernel_initializer": initializer(config)}
+        return RelativeAttention(num_heads, key_dim, **options)
+    kernel_initializer = None if config.initializer_range is None else initializer(config)
+    return MultiHeadAttention(num_heads, key_dim, kernel_initializer=kernel_initializer, **options)
 
 
 def make_block(config: TransformerConfig, index: int, attention: keras.layers.Layer) -> TransformerBlock:
