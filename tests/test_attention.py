@@ -110,8 +110,6 @@ def test_keys_are_projected_once(monkeypatch, translator):
             lambda: ka.layers.DotProductAttention()(random(1, 2, 3), random(1, 5, 3), noise=random(1, 2, 5)),
             "`noise` was passed, but `hard` is False; expected None",
         ),
-        (lambda: ka.layers.RecurrentEncoder(5), "`units` is 5; expected an even number or an encoder of one direction"),
-        (lambda: ka.layers.RecurrentEncoder(6, cell="lstn"), "expected one of simple, gru, lstm"),
     ],
 )
 def test_invalid_arguments_are_errors(make, message):
