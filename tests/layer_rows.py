@@ -16,6 +16,7 @@ from keras_attention import layers
 
 B, Q, S, T, D, E, M = 2, 3, 5, 4, 11, 13, 17
 W, H = 28, 7  # the width of a Transformer and its number of attention heads
+SOURCE_MASK = np.array([[True] * S, [True, True, True, False, False]])  # (B, S)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,17 +43,20 @@ class LayerRow:
 
 def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         query, value = rng.normal(size=(B, Q, D)), rng.normal(size=(B, S, width))
         inputs = {"query": query.astype("float32"), "value": value.astype("float32")}
-        return {**inputs, "query_mask": np.arange(Q) < [[2], [3]], "value_mask": mask, "return_attention_scores": True}
+        return {
+            **inputs,
+            "query_mask": np.arange(Q) < [[2], [3]],
+            "value_mask": SOURCE_MASK,
+            "return_attention_scores": True,
+        }
 
     return arguments
 
 
 def _sequence(rng: np.random.Generator) -> dict:
-    mask = np.array([[True] * S, [True, True, True, False, False]])
-    return {"inputs": rng.normal(size=(B, S, E)).astype("float32"), "mask": mask}
+    return {"inputs": rng.normal(size=(B, S, E)).astype("float32"), "mask": SOURCE_MASK}
 
 
 def _characters(rng: np.random.Generator) -> dict:
@@ -105,9 +109,8 @@ def _feature_map(rng: np.random.Generator) -> dict:
 
 def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {"query": rng.normal(size=(B, Q if memory else S, W)).astype("float32")}
-        arrays["value_mask" if memory else "query_mask"] = mask
+        arrays["value_mask" if memory else "query_mask"] = SOURCE_MASK
         if memory:
             arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
         return {**arrays, "return_attention_scores": True}
@@ -117,12 +120,11 @@ def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
 
 def _stack(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {"inputs": rng.normal(size=(B, T if memory else S, W)).astype("float32")}
         if memory:
             arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
-            arrays["memory_mask"] = mask
-        arrays["mask"] = np.arange(T) < [[3], [T]] if memory else mask
+            arrays["memory_mask"] = SOURCE_MASK
+        arrays["mask"] = np.arange(T) < [[3], [T]] if memory else SOURCE_MASK
         return {**arrays, "return_attention_scores": True}
 
     return arguments
