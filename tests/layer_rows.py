@@ -29,6 +29,7 @@ class LayerRow:
     output_shapes: tuple[tuple[int, ...], ...]
     has_dense: bool = False  # it contains `keras.layers.Dense`, which has LoRA and int8
     in_sequential: bool = False  # one input and one output are enough, as in `keras.Sequential`
+    whole_outputs: int = 0  # the last outputs have no axis for the positions of the first input, as final states
 
     @property
     def parts_have_rows(self) -> bool:
@@ -177,20 +178,20 @@ LAYERS = [
     LayerRow(name="simple encoder", in_sequential=True,
              make=lambda: layers.RecurrentEncoder(units=14, cell="simple"),
              arguments=_sequence, output_shapes=((B, S, 14),)),
-    LayerRow(name="gru encoder",
+    LayerRow(name="gru encoder", whole_outputs=1,
              make=lambda: layers.RecurrentEncoder(7, num_layers=2, cell="gru", bidirectional=False, return_state=True),
              arguments=_sequence, output_shapes=((B, S, 7), (B, 7))),
-    LayerRow(name="lstm encoder",
+    LayerRow(name="lstm encoder", whole_outputs=2,
              make=lambda: layers.RecurrentEncoder(units=14, num_layers=2, return_state=True),
              arguments=_sequence, output_shapes=((B, S, 14), (B, 14), (B, 14))),
-    LayerRow(name="character encoder", in_sequential=True,
+    LayerRow(name="character encoder", whole_outputs=1, in_sequential=True,
              make=lambda: layers.CharacterEncoder(vocabulary_size=11, embedding_dim=13, units=14),
              arguments=_characters, output_shapes=((B, Q, 14),)),
-    LayerRow(name="affix encoder", in_sequential=True,
+    LayerRow(name="affix encoder", whole_outputs=1, in_sequential=True,
              make=lambda: layers.AffixEncoder(11, affix_dim=2, max_affix_length=3, hash_buckets=97,
                                               characters="..aBcD12éÉ-"),
              arguments=_characters, output_shapes=((B, Q, 21),)),
-    LayerRow(name="bag of n-grams", in_sequential=True,
+    LayerRow(name="bag of n-grams", whole_outputs=1, in_sequential=True,
              make=lambda: layers.BagOfNGrams(vocabulary_size=11, units=7, hash_buckets=97, pieces="abcd"),
              arguments=_token_ids, output_shapes=((B, 7),)),
     LayerRow(name="simple decoder", in_sequential=True, has_dense=True,
@@ -263,7 +264,7 @@ LAYERS = [
     LayerRow(name="relative stack", in_sequential=True, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block()], layers.InputEmbedding()),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
-    LayerRow(name="two streams", has_dense=True,
+    LayerRow(name="two streams", whole_outputs=3, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block(), _relative_block()], layers.InputEmbedding()),
              arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
     LayerRow(name="mask embedding", in_sequential=True,
