@@ -112,7 +112,7 @@ def test_a_classifier_has_the_mean_pooling_of_a_sentence_encoder(saved, tmp_path
     kernel, bias = model.head.get_weights()
     np.testing.assert_allclose(np.asarray(model(batch(model))), np.array(means) @ kernel + bias, atol=1e-5)
     scores = encode_text(model, batch(model), return_attention_scores=True)[1][-1]  # (B, H, S, S)
-    attention = model.predict_arrays({**batch(model), "valid": np.array([True, True])})["attention"]
+    attention = model._compute({**batch(model), "valid": np.array([True, True])})["attention"]
     expected = [np.asarray(row)[:, mask].mean(axis=(0, 1)) for row, mask in zip(scores, MASK, strict=True)]
     np.testing.assert_allclose(np.asarray(attention), expected, atol=1e-6)
     with pytest.raises(ValueError, match="`pooling` is 'mean', but bert models always have 'start'"):

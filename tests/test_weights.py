@@ -275,7 +275,7 @@ def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path)
     model, directory = saved("BertForSequenceClassification", sizes)
     converted = from_huggingface(directory)
     assert converted.config.problem_type == problem_type
-    computed = converted.predict_arrays({**batch(converted), "valid": np.array([True, True])})
+    computed = converted._compute({**batch(converted), "valid": np.array([True, True])})
     close(computed["probabilities"], activate(transformers_outputs(model).logits), slice(None))
     to_huggingface(converted, tmp_path / "out")
     again = from_huggingface(tmp_path / "out")
