@@ -1,7 +1,7 @@
 """One row per layer; `test_layers.py` and `test_backends.py` run every check on every row.
 
 Different axes of an input or an output differ in size, so that a swapped axis cannot pass. A width is even and a
-multiple of the number of heads (28 = 4 * 7), the units of two directions are even, and a network sets its channels.
+multiple of the number of heads (22 = 2 * 11), the units of two directions are even, and a network sets its channels.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy as np
 
 from keras_attention import layers
 
-B, Q, S, T, D, E, M = 2, 3, 5, 4, 11, 13, 17
-W, H = 28, 7  # the width of a Transformer and its number of attention heads
+B, Q, S, T, D, E, M = 2, 3, 5, 7, 19, 13, 17
+W, H = 22, 11  # the width of a Transformer, not a prime but an even multiple of its number of attention heads
 SOURCE_MASK = np.array([[True] * S, [True, True, True, False, False]])  # (B, S)
 
 
