@@ -170,10 +170,14 @@ def test_the_image_encoder_has_the_smallest_layer_wise_rate(caption_tokenizer):
 
 
 @pytest.mark.parametrize("freeze", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
-@pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
-def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
-    sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
-    sizes = sizes or {"units": 14, "embedding_dim": 11}
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("show_attend_and_tell", {"units": 14, "embedding_dim": 11}),
+        ("transformer_captioner", {"width": 14, "num_heads": 7, "num_layers": 1}),
+    ],
+)
+def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, sizes, freeze):
     model = ka.Captioner.from_preset(
         preset, tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
     )
