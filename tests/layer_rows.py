@@ -1,7 +1,7 @@
 """One row per layer; `test_layers.py` and `test_backends.py` run every check on every row.
 
 Different axes of an input or an output differ in size, so that a swapped axis cannot pass. A width is even and a
-multiple of the number of heads (28 = 4 * 7), the units of two directions are even, and a network sets its channels.
+multiple of the number of heads (22 = 2 * 11), the units of two directions are even, and a network sets its channels.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import numpy as np
 
 from keras_attention import layers
 
-B, Q, S, T, D, E, M = 2, 3, 5, 4, 11, 13, 17
-W, H = 28, 7  # the width of a Transformer and its number of attention heads
+B, Q, S, T, D, E, M = 2, 3, 5, 7, 19, 13, 17
+W, H = 22, 11  # the width of a Transformer, not a prime but an even multiple of its number of attention heads
+SOURCE_MASK = np.array([[True] * S, [True, True, True, False, False]])  # (B, S)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -28,6 +29,7 @@ class LayerRow:
     output_shapes: tuple[tuple[int, ...], ...]
     has_dense: bool = False  # it contains `keras.layers.Dense`, which has LoRA and int8
     in_sequential: bool = False  # one input and one output are enough, as in `keras.Sequential`
+    whole_outputs: int = 0  # the last outputs have no axis for the positions of the first input, as final states
 
     @property
     def parts_have_rows(self) -> bool:
@@ -42,17 +44,20 @@ class LayerRow:
 
 def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         query, value = rng.normal(size=(B, Q, D)), rng.normal(size=(B, S, width))
         inputs = {"query": query.astype("float32"), "value": value.astype("float32")}
-        return {**inputs, "query_mask": np.arange(Q) < [[2], [3]], "value_mask": mask, "return_attention_scores": True}
+        return {
+            **inputs,
+            "query_mask": np.arange(Q) < [[2], [3]],
+            "value_mask": SOURCE_MASK,
+            "return_attention_scores": True,
+        }
 
     return arguments
 
 
 def _sequence(rng: np.random.Generator) -> dict:
-    mask = np.array([[True] * S, [True, True, True, False, False]])
-    return {"inputs": rng.normal(size=(B, S, E)).astype("float32"), "mask": mask}
+    return {"inputs": rng.normal(size=(B, S, E)).astype("float32"), "mask": SOURCE_MASK}
 
 
 def _characters(rng: np.random.Generator) -> dict:
@@ -105,9 +110,8 @@ def _feature_map(rng: np.random.Generator) -> dict:
 
 def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {"query": rng.normal(size=(B, Q if memory else S, W)).astype("float32")}
-        arrays["value_mask" if memory else "query_mask"] = mask
+        arrays["value_mask" if memory else "query_mask"] = SOURCE_MASK
         if memory:
             arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
         return {**arrays, "return_attention_scores": True}
@@ -117,12 +121,11 @@ def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
 
 def _stack(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        mask = np.array([[True] * S, [True, True, True, False, False]])
         arrays = {"inputs": rng.normal(size=(B, T if memory else S, W)).astype("float32")}
         if memory:
             arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
-            arrays["memory_mask"] = mask
-        arrays["mask"] = np.arange(T) < [[3], [T]] if memory else mask
+            arrays["memory_mask"] = SOURCE_MASK
+        arrays["mask"] = np.arange(T) < [[3], [T]] if memory else SOURCE_MASK
         return {**arrays, "return_attention_scores": True}
 
     return arguments
@@ -175,20 +178,20 @@ LAYERS = [
     LayerRow(name="simple encoder", in_sequential=True,
              make=lambda: layers.RecurrentEncoder(units=14, cell="simple"),
              arguments=_sequence, output_shapes=((B, S, 14),)),
-    LayerRow(name="gru encoder",
+    LayerRow(name="gru encoder", whole_outputs=1,
              make=lambda: layers.RecurrentEncoder(7, num_layers=2, cell="gru", bidirectional=False, return_state=True),
              arguments=_sequence, output_shapes=((B, S, 7), (B, 7))),
-    LayerRow(name="lstm encoder",
+    LayerRow(name="lstm encoder", whole_outputs=2,
              make=lambda: layers.RecurrentEncoder(units=14, num_layers=2, return_state=True),
              arguments=_sequence, output_shapes=((B, S, 14), (B, 14), (B, 14))),
-    LayerRow(name="character encoder", in_sequential=True,
+    LayerRow(name="character encoder", whole_outputs=1, in_sequential=True,
              make=lambda: layers.CharacterEncoder(vocabulary_size=11, embedding_dim=13, units=14),
              arguments=_characters, output_shapes=((B, Q, 14),)),
-    LayerRow(name="affix encoder", in_sequential=True,
+    LayerRow(name="affix encoder", whole_outputs=1, in_sequential=True,
              make=lambda: layers.AffixEncoder(11, affix_dim=2, max_affix_length=3, hash_buckets=97,
                                               characters="..aBcD12éÉ-"),
              arguments=_characters, output_shapes=((B, Q, 21),)),
-    LayerRow(name="bag of n-grams", in_sequential=True,
+    LayerRow(name="bag of n-grams", whole_outputs=1, in_sequential=True,
              make=lambda: layers.BagOfNGrams(vocabulary_size=11, units=7, hash_buckets=97, pieces="abcd"),
              arguments=_token_ids, output_shapes=((B, 7),)),
     LayerRow(name="simple decoder", in_sequential=True, has_dense=True,
@@ -261,7 +264,7 @@ LAYERS = [
     LayerRow(name="relative stack", in_sequential=True, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block()], layers.InputEmbedding()),
              arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
-    LayerRow(name="two streams", has_dense=True,
+    LayerRow(name="two streams", whole_outputs=3, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block(), _relative_block()], layers.InputEmbedding()),
              arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
     LayerRow(name="mask embedding", in_sequential=True,

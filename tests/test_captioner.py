@@ -13,54 +13,84 @@ import keras_attention as ka
 __all__ = ["caption_tokenizer"]  # a fixture
 
 
+@pytest.fixture(scope="module")
+def captioner(caption_tokenizer):
+    """An untied captioner with random weights, which the tests do not change."""
+    model = small_captioner(caption_tokenizer, tie_weights=False)
+    randomize(model, 0.3)
+    return model
+
+
+def enlarged_weights(old, new) -> list[tuple]:
+    """Return pairs (old weight, new weight) with equal paths and different shapes."""
+    weights = {weight.path: weight for weight in old.weights}
+    pairs = [(weights[weight.path], weight) for weight in new.weights if weight.path in weights]
+    return [(before, after) for before, after in pairs if before.shape != after.shape]
+
+
 @pytest.mark.slow
 def test_from_model_adds_an_output_matrix_and_coordinate_features(caption_tokenizer):
+    """The logits stay the same if the new matrix equals the old one and the kernels' new rows are zeros."""
     first = small_captioner(caption_tokenizer, tie_weights=True)
     second = ka.Captioner.from_model(first, tie_weights=False, coordinate_features=True)
-    second.embedding.reverse_embeddings.assign(
-        np.array(first.embedding.embeddings).T
-    )  # the new matrix was initialized at random
-    shapes = {weight.path: weight.shape for weight in first.weights}
-    enlarged = [weight for weight in second.weights if shapes.get(weight.path, weight.shape) != weight.shape]
+    second.embedding.reverse_embeddings.assign(np.array(first.embedding.embeddings).T)
+    enlarged = enlarged_weights(first, second)
     assert len(enlarged) == 3  # attention, cell and deep output have the context as input
-    for weight in enlarged:
-        rows = shapes[weight.path][0]
-        assert weight.shape[0] == rows + 2
-        weight.assign(np.concatenate([np.array(weight)[:rows], np.zeros((2, weight.shape[1]))]))
-    inputs = {
-        "images": np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype("float32"),
-        "target_ids": np.array([[1, 5, 7, 3]] * 2),
-    }
+    for before, after in enlarged:
+        rows, columns = before.shape
+        assert after.shape == (rows + 2, columns)
+        after.assign(np.concatenate([np.array(after)[:rows], np.zeros((2, columns))]))
+    images = np.random.default_rng(1).uniform(0, 255, (2, 32, 32, 3)).astype("float32")
+    inputs = {"images": images, "target_ids": np.array([[1, 5, 7, 3]] * 2)}
     np.testing.assert_allclose(np.array(second(inputs)), np.array(first(inputs)), atol=1e-5)
-    xception = small_captioner(
-        caption_tokenizer, image_encoder="xception", image_size=71
-    )  # the numbers in its layer names differ from network to network
+
+
+@pytest.mark.slow
+def test_from_model_copies_an_xception(caption_tokenizer):
+    """The numbers in the names of its layers differ from network to network."""
+    xception = small_captioner(caption_tokenizer, image_encoder="xception", image_size=71)
     hard = ka.Captioner.from_model(xception, attention="hard")
     for old, new in zip(xception.image_encoder.get_weights(), hard.image_encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(new, old)
-    with pytest.raises(
-        ValueError, match=r"tie_weights cannot change: the weights embedding/reverse_embeddings would be lost\."
-    ):
-        ka.Captioner.from_model(second, tie_weights=True)
-    with pytest.raises(ValueError, match=r"encoder cannot change: .* would have the shape"):
-        ka.Captioner.from_model(first, image_encoder="mobilenet_0.25")
 
 
-def test_an_unreadable_image_has_an_empty_caption(caption_tokenizer):
-    model = small_captioner(caption_tokenizer)
-    randomize(model, 0.3)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tie_weights": True},
+            r"tie_weights cannot change: the weights embedding/reverse_embeddings would be lost\.",
+        ),
+        ({"image_encoder": "mobilenet_0.25"}, "encoder cannot change: .* would have the shape"),
+    ],
+)
+def test_from_model_refuses_changes_that_lose_weights(captioner, changes, message):
+    with pytest.raises(ValueError, match=message):
+        ka.Captioner.from_model(captioner, **changes)
+
+
+def test_an_unreadable_image_has_an_empty_caption(captioner):
     image = examples(1)[0].image
-    one, unreadable, two = model.caption([image, b"<html>", image])
+    one, unreadable, two = captioner.caption([image, b"<html>", image])
     assert (unreadable.text, unreadable.valid, unreadable.attention) == ("", False, None)
     assert one.text == two.text
     assert one.attention.shape == (len(one.pieces), 8, 8)
     np.testing.assert_allclose(one.attention.sum((1, 2)), 1, rtol=1e-5)
+
+
+def test_invalid_arguments_of_caption_are_errors(captioner):
+    image = examples(1)[0].image
     with pytest.raises(TypeError, match="Wrap it"):
-        model.caption(image)
+        captioner.caption(image)
     with pytest.raises(ValueError, match="`batch_size` is -1"):
-        model.caption([image], batch_size=-1)
+        captioner.caption([image], batch_size=-1)
+
+
+def test_a_metric_without_a_readable_image_is_an_error(captioner):
+    unreadable = ka.data.CaptionedImage("a", b"<html>", ("a red circle",))
     with pytest.raises(ValueError, match="No image of 1 can be read"):
-        model.data.validation_metric(model, [ka.data.CaptionedImage("a", b"<html>", ("a red circle",))], "bleu")
+        captioner.data.validation_metric(captioner, [unreadable], "bleu")
 
 
 def test_the_score_of_a_caption_is_the_sum_of_its_log_probabilities(caption_tokenizer):
@@ -140,10 +170,14 @@ def test_the_image_encoder_has_the_smallest_layer_wise_rate(caption_tokenizer):
 
 
 @pytest.mark.parametrize("freeze", [ka.training.freeze, lambda model: ka.training.enable_lora(model, 2)])
-@pytest.mark.parametrize("preset", ["show_attend_and_tell", "transformer_captioner"])
-def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, freeze):
-    sizes = {} if preset == "show_attend_and_tell" else {"width": 14, "num_heads": 7, "num_layers": 1}
-    sizes = sizes or {"units": 14, "embedding_dim": 11}
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("show_attend_and_tell", {"units": 14, "embedding_dim": 11}),
+        ("transformer_captioner", {"width": 14, "num_heads": 7, "num_layers": 1}),
+    ],
+)
+def test_the_image_encoder_can_be_frozen(caption_tokenizer, preset, sizes, freeze):
     model = ka.Captioner.from_preset(
         preset, tokenizer=caption_tokenizer, image_encoder="small_cnn", image_size=32, **sizes
     )

@@ -38,13 +38,13 @@ def test_a_scores_mask_is_true_where_every_mask_is_true():
     assert layers.scores_mask(random(B, Q, M), random(B, S, M)) is None
 
 
-@pytest.mark.parametrize("start", [None, 11])
-def test_relative_encodings_have_a_row_for_each_distance(start):
+@pytest.mark.parametrize(("start", "position"), [(None, S - Q), (11, 11)])
+def test_relative_encodings_have_a_row_for_each_distance(start, position):
     """The distances decrease from start + Q; without `start`, the queries are the last of the S positions."""
     encodings, width = array(relative_encodings(Q, S, 4, start)), 4
     assert encodings.shape == (Q + S, width)
     for row in range(Q + S):
-        distance = (S - Q if start is None else start) + Q - row
+        distance = position + Q - row
         angles = [distance / 10_000 ** (2 * i / width) for i in range(width // 2)]
         np.testing.assert_allclose(encodings[row], [*np.sin(angles), *np.cos(angles)], atol=1e-6)
 

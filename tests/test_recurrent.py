@@ -296,6 +296,7 @@ def call_with_a_late_state(inputs):
         (call_with_a_late_state, "built without `initial_state`"),
         (lambda x: RecurrentDecoder(7, 3, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
         (lambda x: RecurrentEncoder(7), "`units` is 7; expected an even number or an encoder of one direction"),
+        (lambda x: RecurrentEncoder(6, cell="lstn"), "`cell` is 'lstn'; expected one of simple, gru, lstm"),
     ],
 )
 def test_invalid_arguments_are_errors(call, message):

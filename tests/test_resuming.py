@@ -4,7 +4,6 @@ import pathlib
 import signal
 import subprocess
 import sys
-import types
 
 import keras
 import numpy as np
@@ -94,7 +93,13 @@ def test_a_run_may_be_resumed_with_another_region_cache():
     assert identities[0] == identities[1]
 
 
-def test_an_option_that_is_left_out_is_a_change():
-    state = types.SimpleNamespace(identity={"seed": "3"}, directory="run")
+def test_an_option_that_is_left_out_is_a_change(tokenizer, tmp_path):
+    model = small_model(tokenizer)
+    model.compile("sgd")
+    begun, resumed = (
+        RunState(tmp_path, TrainingPlan(), "val_loss", "min", None, identity)
+        for identity in ({"seed": "3", "augment": "True"}, {"seed": "3"})
+    )
+    begun.restore(model)  # saves the initial state
     with pytest.raises(ValueError, match="cannot be resumed: augment was True and is None"):
-        RunState._check_identity(state, {"seed": "3", "augment": "True"})
+        resumed.restore(model)
