@@ -28,6 +28,7 @@ def model(row, tokenizer):
 
 @functools.cache
 def randomized(row, tokenizer):
+    keras.utils.set_random_seed(11)
     model = row.make(tokenizer)
     randomize(model)
     return model
