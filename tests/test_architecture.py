@@ -187,10 +187,9 @@ def test_users_of_the_public_api_use_public_names():
     assert not wrong
 
 
-# Files that use private names of Keras, KerasHub and TensorFlow.
+# Files that use private names of Keras and TensorFlow.
 PRIVATE_OF_OTHERS = {
-    *("keras_support/keras_patches.py", "serving/graph_tokenizers.py"),
-    *("serving/precision.py", "serving/tensorflow_loader.py"),
+    *("keras_support/keras_patches.py", "serving/precision.py", "serving/tensorflow_loader.py"),
 }
 
 

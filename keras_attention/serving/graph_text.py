@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +16,29 @@ from keras_attention.data.tokenization.tokenizer_rules import (
     is_byte_pair,
     is_word_piece,
     marks_spaces,
+    pieces_to_bytes,
 )
 from keras_attention.data.tokenization.word_reader import WordReader
 from keras_attention.generation.proposals import NO_HYPOTHESIS
-from keras_attention.serving.graph_tokenizers import GraphPieces
+from keras_attention.serving.graph_tokenizers import GraphPieces, join_parts
+
+
+class StringTable:
+    """Strings by their index, as a variable of an export.
+
+    A server copies the constants of a graph many times when it loads it: 50,000 strings would take 5 MB in each copy.
+
+    Args:
+        strings: the string of each index.
+    """
+
+    def __init__(self, strings: Sequence[str | bytes]) -> None:
+        self.size = len(strings)
+        self.variable = tf.Variable([*strings, ""], trainable=False)
+
+    def gather(self, indices: tf.Tensor) -> tf.Tensor:
+        """Return the string of each index, "" for larger indices."""
+        return tf.gather(self.variable, tf.minimum(indices, self.size))
 
 
 class GraphTokenizer:
@@ -29,15 +47,20 @@ class GraphTokenizer:
     Args:
         tokenizer: a KerasHub tokenizer.
         stop: strings before which a generated text ends; see `Strategy`.
+
+    Attributes:
+        tracked: the objects that a SavedModel must contain.
     """
 
     def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         codes = ("".join(f"\\x{{{ord(character):x}}}" for character in text) for text in stop)
         self.stop = f"(?s)(?:{'|'.join(codes)}).*" if stop else None
         self.tokenizer, self.special = tokenizer, special_tokens_of(tokenizer)
-        self.vocabulary = [*vocabulary(tokenizer), ""]  # "" for ids of the model that the tokenizer does not have
         pieces = GraphPieces(tokenizer)
-        self.in_graph, self.tokenize = pieces.tracked, pieces.tokenize
+        self._pieces, self.tokenize = pieces.tracked, pieces.tokenize
+        self._vocabulary = StringTable(vocabulary(tokenizer))
+        self._bytes_of_ids = StringTable(self._visible_bytes() if is_byte_pair(tokenizer) else [])
+        self.tracked = [self._pieces, self._vocabulary.variable, self._bytes_of_ids.variable]
 
     def read(self, text: tf.Tensor, reader: TextReader) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Encode (B,) strings as ids (B, S) and a mask (B, S), like `reader.arrays`, and whether each lost tokens."""
@@ -66,8 +89,7 @@ class GraphTokenizer:
 
     def pieces(self, ids: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         """Return the piece of each id (...), "" where the mask (...) is False."""
-        known = tf.minimum(ids, len(self.vocabulary) - 1)
-        return tf.where(mask, tf.gather(tf.constant(self.vocabulary), known), "")
+        return tf.where(mask, self._vocabulary.gather(ids), "")
 
     def decode(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Decode the first `lengths` (...) of ids (..., T) to strings (...)."""
@@ -78,30 +100,23 @@ class GraphTokenizer:
 
     def _bytes(self, ids: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
         """Decode ids to bytes, which may be invalid UTF-8, because byte-level pieces can end inside a character."""
-        if self._bytes_of_ids is not None:
+        if is_byte_pair(self.tokenizer):
             is_read = tf.sequence_mask(lengths, tf.shape(ids)[-1])
-            known = tf.where(is_read, tf.minimum(ids, len(self.vocabulary) - 1), len(self.vocabulary) - 1)
-            return tf.strings.reduce_join(tf.gather(tf.constant(self._bytes_of_ids), known), axis=-1)
+            return tf.strings.reduce_join(tf.where(is_read, self._bytes_of_ids.gather(ids), ""), axis=-1)
         flat = tf.reshape(ids, (-1, tf.shape(ids)[-1]))
         rows = tf.RaggedTensor.from_tensor(flat, tf.reshape(lengths, (-1,)))
         ids, hidden = rows.flat_values, tf.constant(self.special.special_ids)
-        is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < len(self.vocabulary) - 1)
+        is_text = tf.reduce_all(ids[:, None] != hidden, axis=1) & (ids < self._vocabulary.size)
         text_ids = tf.ragged.boolean_mask(rows, rows.with_flat_values(is_text))
-        return tf.reshape(self.in_graph.detokenize(text_ids), tf.shape(lengths))
+        return tf.reshape(self._pieces.detokenize(text_ids), tf.shape(lengths))
 
-    @functools.cached_property
-    def _bytes_of_ids(self) -> list[bytes] | None:
-        """The bytes of each id, "" for special ones and for the last one, which no id of the tokenizer has.
+    def _visible_bytes(self) -> list[bytes]:
+        """Return the bytes of each id, "" for special ones.
 
         A text of byte pairs is the concatenation of its pieces. To decode them one after the other, as KerasHub does,
-        takes ten times as many operations. None for other tokenizers, whose pieces depend on each other.
+        takes ten times as many operations. The pieces of other tokenizers depend on each other.
         """
-        if not is_byte_pair(self.tokenizer):
-            return None
-        with tf.init_scope():
-            ids = tf.range(len(self.vocabulary) - 1)[:, None]
-            decoded = tf.function(self.in_graph.detokenize)(tf.RaggedTensor.from_tensor(ids)).numpy().tolist()
-        return [b"" if i in self.special.special_ids else text for i, text in enumerate(decoded)] + [b""]
+        return [b"" if i in self.special.special_ids else b for i, b in enumerate(pieces_to_bytes(self.tokenizer))]
 
     def continuations(
         self, prompts: tf.Tensor, read: dict[str, tf.Tensor], ids: tf.Tensor, lengths: tf.Tensor
@@ -134,7 +149,7 @@ class GraphTokenizer:
         words = tf.strings.split(texts)
         counts = _tokens_of_words(words, self).row_lengths(axis=2)
         repeated = tf.RaggedTensor.from_row_lengths(
-            tf.repeat(words.flat_values, counts.flat_values), tf.reduce_sum(counts, axis=1)
+            tf.repeat(words.flat_values, counts.flat_values), tf.reduce_sum(counts, axis=1), validate=False
         )
         last = tf.cast(tf.maximum(repeated.row_lengths() - 1, 0), positions.dtype)
         padded = tf.pad(repeated.to_tensor(""), [(0, 0), (0, 1)], constant_values="")
@@ -189,7 +204,8 @@ def add_template(rows: tf.RaggedTensor, reader: TextReader) -> tf.RaggedTensor:
     if reader.before_empty is not None:
         empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int32)
         before = tf.gather(tf.ragged.constant([reader.before, reader.before_empty], tf.int32), empty)
-    return tf.concat([before, rows, after], axis=1)
+    parts = [part for part in (before, rows, after) if part.shape[1] != 0]
+    return tf.concat(parts, axis=1) if len(parts) > 1 else rows
 
 
 def join_pairs(
@@ -244,7 +260,7 @@ def read_words(
     """
     words = tf.strings.split(text)
     per_word = _tokens_of_words(words, tokenizer)
-    tokens, starts = per_word.merge_dims(1, 2), _starts(per_word)
+    tokens, starts = join_parts(per_word), _starts(per_word)
     totals, overlap = tokens.row_lengths(), reader.overlap
     length = tf.reduce_max(totals) + 1 if reader.text.limit is None else _int64(reader.window_length)
     stride = length - overlap
@@ -291,7 +307,7 @@ def join_windows(values: tf.Tensor, words: tf.RaggedTensor, counts: tf.Tensor) -
         counts: (B,), the number of windows of each text.
     """
     rows = tf.RaggedTensor.from_tensor(values, words.row_lengths())
-    return tf.RaggedTensor.from_row_lengths(rows, counts).merge_dims(1, 2).to_tensor()
+    return join_parts(tf.RaggedTensor.from_row_lengths(rows, counts, validate=False)).to_tensor()
 
 
 def _int64(value: int) -> tf.Tensor:
@@ -316,9 +332,9 @@ def _tokens_of_words(words: tf.RaggedTensor, tokenizer: GraphTokenizer) -> tf.Ra
 
 def _starts(per_word: tf.RaggedTensor) -> tf.RaggedTensor:
     """Return the number of tokens before each word in its sentence, (B, words)."""
-    sentence_starts = tf.cumsum(per_word.merge_dims(1, 2).row_lengths(), exclusive=True)
+    sentence_starts = tf.cumsum(join_parts(per_word).row_lengths(), exclusive=True)
     starts = per_word.values.row_starts() - tf.gather(sentence_starts, per_word.value_rowids())
-    return tf.RaggedTensor.from_row_splits(starts, per_word.row_splits)
+    return tf.RaggedTensor.from_row_splits(starts, per_word.row_splits, validate=False)
 
 
 def _read_characters(
@@ -338,7 +354,7 @@ def _read_characters(
 def _never_empty(rows: tf.RaggedTensor, filler: int) -> tf.RaggedTensor:
     """Put the id `filler` into each empty row."""
     empty = tf.cast(tf.equal(rows.row_lengths(), 0), tf.int64)
-    fillers = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], filler), empty)
+    fillers = tf.RaggedTensor.from_row_lengths(tf.fill([tf.reduce_sum(empty)], filler), empty, validate=False)
     return tf.concat([rows, fillers], axis=1)
 
 

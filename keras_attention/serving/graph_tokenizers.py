@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from keras_attention.data.tokenization.special_tokens import SPACES, added_pattern, special_tokens_of
 from keras_attention.data.tokenization.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
+from keras_attention.serving.byte_pairs import BytePairs
 
 _MARK = "\uffff"  # is not a character, so neither a text nor a vocabulary has it
 _CJK = (
@@ -33,7 +34,9 @@ class GraphPieces:
         tokenizer: a KerasHub tokenizer.
 
     Attributes:
-        tracked: the object that a SavedModel must contain. Its `detokenize` turns ids (B, ragged) into strings (B,).
+        tracked: the object that a SavedModel must contain. Except for byte pairs, it has a method `detokenize`, from
+            ids (B, ragged) to strings (B,).
+        tokenize: a function (B,) strings -> ids (B, ragged).
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -43,30 +46,31 @@ class GraphPieces:
         self._ids = [tokenizer.token_to_id(token.content) for token in self._special.added_tokens]
         self.tracked = tokenizer
         if is_byte_pair(tokenizer):
-            self._tokenize = _traced_once(_byte_pairs(tokenizer))
+            self.tracked, self._encode = _byte_pairs(tokenizer)
         elif is_word_piece(tokenizer):
-            self._tokenize = _traced_once(_word_pieces(tokenizer))
+            self._encode = _word_pieces(tokenizer)
         else:
             self.tracked = _sentence_pieces(tokenizer)
-            self._tokenize = self.tracked.tokenize
+            self._encode = self.tracked.tokenize
+        # A graph of its own, which all signatures of an export call.
+        self.tokenize = tf.function(self._tokenize, [tf.TensorSpec((None,), tf.string)], autograph=False)
 
-    def tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
+    def _tokenize(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Encode (B,) strings as ids (B, ragged)."""
         if not self._special.added_tokens:
             return self._known_ids(text)
-        from tensorflow_text import regex_split
-
-        parts = regex_split(text, self._pattern, self._pattern)
+        parts = _split(text, self._pattern)
         strings = parts.flat_values
         ids = self._added_ids(strings)
         is_added = ids >= 0
         rows = self._known_ids(tf.where(is_added, "", strings))
-        added = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(ids, is_added), tf.cast(is_added, tf.int64))
-        return parts.with_flat_values(tf.concat([rows, added], axis=1)).merge_dims(1, 2)
+        lengths = tf.cast(is_added, tf.int64)
+        added = tf.RaggedTensor.from_row_lengths(tf.boolean_mask(ids, is_added), lengths, validate=False)
+        return join_parts(parts.with_flat_values(tf.concat([rows, added], axis=1)))
 
     def _known_ids(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Return the ids of texts without pieces that are never split; see `SpecialTokens.vocabulary_size`."""
-        ids, special = tf.cast(self._tokenize(text), tf.int32), self._special
+        ids, special = tf.cast(self._encode(text), tf.int32), self._special
         return tf.where(ids < special.vocabulary_size, ids, special.unknown) if special.vocabulary_size else ids
 
     def _added_ids(self, strings: tf.Tensor) -> tf.Tensor:
@@ -77,9 +81,21 @@ class GraphPieces:
         return tf.reduce_max(tf.where(equal, tf.constant(self._ids, tf.int32), -1), axis=1)
 
 
-def _traced_once(tokenize: Callable[[tf.Tensor], tf.RaggedTensor]) -> Callable[[tf.Tensor], tf.RaggedTensor]:
-    """Return the same function as a separate graph, which all signatures of an export call."""
-    return tf.function(tokenize, [tf.TensorSpec((None,), tf.string)], autograph=False)
+def _split(text: tf.Tensor, pattern: str) -> tf.RaggedTensor:
+    """Split (B,) strings into the matches of a regular expression and the parts between them, some of which are "".
+
+    `tensorflow_text.regex_split` adds 200 operations and 18 functions that check its result.
+    """
+    return tf.strings.split(tf.strings.regex_replace(text, pattern, rf"{_MARK}\0{_MARK}"), _MARK)
+
+
+def join_parts(rows: tf.RaggedTensor) -> tf.RaggedTensor:
+    """Join the parts of each row: (B, ragged, ragged, ...) -> (B, ragged, ...).
+
+    `tf.RaggedTensor.merge_dims` does the same, and adds 66 operations and 6 functions that check its result.
+    """
+    splits = tf.gather(rows.values.row_splits, rows.row_splits)
+    return tf.RaggedTensor.from_row_splits(rows.values.values, splits, validate=False)
 
 
 def _sentence_pieces(tokenizer: Any) -> Any:
@@ -112,11 +128,11 @@ def _word_pieces(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
     )
 
     def tokenize(text: tf.Tensor) -> tf.RaggedTensor:
-        words = tensorflow_text.regex_split(_normalize(tokenizer, text), f" +|{_PUNCTUATION}", _PUNCTUATION)
+        words = tf.strings.split(tf.strings.regex_replace(_normalize(tokenizer, text), _PUNCTUATION, r" \0 "))
         strings = words.flat_values
         is_long = tf.strings.length(strings, unit="UTF8_CHAR") > MAX_WORD_LENGTH
         words = words.with_flat_values(tf.where(is_long, _MARK, strings))  # the unknown token
-        return pieces.tokenize(words).merge_dims(-2, -1)
+        return join_parts(words.with_flat_values(pieces.tokenize(words.flat_values)))
 
     return tokenize
 
@@ -136,32 +152,19 @@ def _normalize(tokenizer: Any, text: tf.Tensor) -> tf.Tensor:
     return text
 
 
-def _byte_pairs(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
-    """Return a function (B,) strings -> ids (B, ragged) that splits texts as GPT-2 does.
+def _byte_pairs(tokenizer: Any) -> tuple[BytePairs, Callable[[tf.Tensor], tf.RaggedTensor]]:
+    """Return the tables of byte pairs, and a function (B,) strings -> ids (B, ragged) that splits texts as GPT-2 does.
 
-    KerasHub's tokenizer merges the byte pairs of a word, and keeps the result in a table. Its own rule for words loses
-    some characters, and splits at other spaces.
+    KerasHub's own rule for words loses some characters, and splits at other spaces.
     """
-    from tensorflow_text import regex_split
-
-    tokenizer._maybe_initialized_tf()
+    pairs, add_prefix_space = BytePairs(tokenizer), tokenizer.add_prefix_space
 
     def tokenize(text: tf.Tensor) -> tf.RaggedTensor:
-        if tokenizer.add_prefix_space:
+        if add_prefix_space:
             text = tf.strings.regex_replace(text, r"^([^ ])", r" \1")
         # The last space before a word is a part of it, or a token of its own.
         text = tf.strings.regex_replace(text, f"([{SPACES}])([{SPACES}][^{SPACES}])", rf"\1{_MARK}\2")
-        words = regex_split(text, f"{_BYTE_PAIR_WORD}|{_MARK}", _BYTE_PAIR_WORD)
-        strings = words.flat_values
-        known = tokenizer.cache.lookup(strings)
+        words = _split(text, _BYTE_PAIR_WORD)
+        return join_parts(words.with_flat_values(pairs.tokenize(words.flat_values)))
 
-        def merge() -> tf.Tensor:
-            tokenizer._bpe_merge_and_update_cache_tf(tf.boolean_mask(strings, tf.equal(known, "")))
-            return tokenizer.cache.lookup(strings)
-
-        merged = tf.cond(tf.reduce_any(tf.equal(known, "")), merge, lambda: known)
-        ids = tokenizer.token_to_id_map.lookup(tf.strings.split(merged, sep=" "))
-        ids = words.with_flat_values(ids).merge_dims(1, 2)
-        return tf.ragged.boolean_mask(ids, ids >= 0)  # a vocabulary may lack bytes
-
-    return tokenize
+    return pairs, tokenize

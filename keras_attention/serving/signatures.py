@@ -62,7 +62,7 @@ class GraphTask:
         used = {id(tensor) for function in module.functions.values() for tensor in function.captured_inputs}
         variables = [*(variable.value for variable in self.model.weights), *replacements()]
         module.weights = [variable for variable in variables if id(variable.handle) in used]
-        module.tokenizers = [tokenizer.in_graph for tokenizer in self.tokenizers.values()]
+        module.tokenizers = [tokenizer.tracked for tokenizer in self.tokenizers.values()]
         return module
 
     def signatures(self, attention_maps: bool) -> dict[str, Signature]:

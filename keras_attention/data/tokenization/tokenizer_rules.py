@@ -77,7 +77,7 @@ def pieces_to_bytes(tokenizer: Any) -> list[bytes]:
     """
     pieces, kind = vocabulary(tokenizer), type(tokenizer).__name__
     if kind == "BytePairTokenizer":
-        codes = {character: byte for byte, character in _byte_characters().items()}
+        codes = {character: byte for byte, character in byte_characters().items()}
         return [bytes(codes[c] for c in piece) if codes.keys() >= set(piece) else piece.encode() for piece in pieces]
     if kind == "WordPieceTokenizer":
         suffix = tokenizer.suffix_indicator
@@ -90,7 +90,7 @@ def pieces_to_bytes(tokenizer: Any) -> list[bytes]:
     ]
 
 
-def _byte_characters() -> dict[int, str]:
+def byte_characters() -> dict[int, str]:
     """Return the character with which the pieces of GPT-2 write each byte."""
     visible = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in visible]

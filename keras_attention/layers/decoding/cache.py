@@ -156,14 +156,13 @@ def first_state(prompt_caches: dict, prompt_mask, length) -> dict:
     slots = length - num_read
     slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
-    def empty_cache(prompt_cache):
-        (_, heads, key_dim, _), dtype = prompt_cache["keys"].shape, prompt_cache["keys"].dtype
-        return {
-            "keys": ops.zeros((batch, heads, key_dim, slots), dtype),
-            "values": ops.zeros((batch, heads, slots, key_dim), dtype),
-        }
-
-    recent = {name: empty_cache(prompt_cache) for name, prompt_cache in prompt_caches.items()}
+    past = next(iter(prompt_caches.values()))  # the caches of all blocks have one shape; the graph computes it once
+    (_, heads, key_dim, _), dtype = past["keys"].shape, past["keys"].dtype
+    empty = {
+        "keys": ops.zeros((batch, heads, key_dim, slots), dtype),
+        "values": ops.zeros((batch, heads, slots, key_dim), dtype),
+    }
+    recent = {name: keras.tree.map_structure(ops.zeros_like, empty) for name in prompt_caches}
     carry = {
         "position": ops.sum(ops.cast(prompt_mask, "int32"), axis=1, keepdims=True),
         "written_by": ops.full((batch, 1, slots), -1, "int32"),
