@@ -34,15 +34,15 @@ def one_of(allowed: Iterable[object]) -> str:
     return f"one of {', '.join(map(str, allowed))}"
 
 
-def did_you_mean(name: str, names: Collection[str]) -> str:
-    """Return the most similar name as the end of an error; "" if none is similar.
+def did_you_mean(name: str, names: Collection[str], count: int = 1) -> str:
+    """Return the most similar names, at most `count`, as the end of an error; "" if none is similar.
 
     Example:
         >>> did_you_mean("unit", ["dropout", "units"])
         ' Did you mean units?'
     """
-    similar = difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {similar[0]}?" if similar else ""
+    similar = difflib.get_close_matches(name, names, n=count)
+    return f" Did you mean {' or '.join(similar)}?" if similar else ""
 
 
 def require_positive_integer(name: str, value: int, otherwise: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Iterable
 
 from keras_attention.argument_checks import did_you_mean, one_of
@@ -194,9 +193,8 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
     usable_tasks = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
     usable_names = [key for key, row in PRESETS.items() if row.task in usable_tasks]
     if name not in PRESETS:
-        similar = difflib.get_close_matches(name, PRESETS, n=3, cutoff=0.4)
-        fix = f" Did you mean {' or '.join(similar)}?" if similar else ""
-        raise ValueError(f"There is no preset {name!r}; expected {one_of(usable_names)}.{fix}")
+        suggestion = did_you_mean(name, PRESETS, count=3)
+        raise ValueError(f"There is no preset {name!r}; expected {one_of(usable_names)}.{suggestion}")
     row = PRESETS[name]
     if row.task not in usable_tasks:
         raise ValueError(f"Preset {name!r} is a {row.task}, not a {task}; expected {one_of(usable_names)}.")

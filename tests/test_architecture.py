@@ -48,7 +48,7 @@ ALLOWED = {
     "__main__": {"cli"},
     "quickstart": {"quickstart", "argument_checks", "data.reading.tfds"},
     "cli": {"cli", "choices", "evaluate", "storage", "visualize", "data.lines", "data.tokenization", "data_size"}
-    | {"defaults", "training.progress", "presets", "registered", "task_specs", "version"}
+    | {"argument_checks", "defaults", "training.progress", "presets", "registered", "task_specs", "version"}
     | PUBLIC,
 }
 # In data/, a directory imports these directories, and data/lines.py and data/batches.py, which import none.

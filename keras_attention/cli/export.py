@@ -10,7 +10,16 @@ import click
 import keras_attention as ka
 from keras_attention.choices import PRECISIONS
 from keras_attention.cli.load_model import is_export, load, strategy_of
-from keras_attention.cli.options import BEAM, GENERATION, SAMPLING, Command, Option, drop_unset, search_options
+from keras_attention.cli.options import (
+    BEAM,
+    GENERATION,
+    SAMPLING,
+    Command,
+    Option,
+    TaskChoice,
+    drop_unset,
+    search_options,
+)
 from keras_attention.cli.terminal import native_log_hidden, show_warning, write_message
 from keras_attention.storage import atomic_write, local_path
 from keras_attention.task_specs import TASK_SPECS
@@ -169,7 +178,7 @@ def _preset_row(name: str, row: Any) -> dict[str, Any]:
 @click.argument("model")
 @click.option(
     "--task",
-    type=click.Choice(list(TASK_SPECS)),
+    type=TaskChoice(),
     help="Task of MODEL; if it is not the task of the checkpoint, MODEL gets a new head with random weights, which "
     "must be trained.  [default: the task of the checkpoint]",
 )

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 import keras_attention as ka
+from keras_attention.argument_checks import did_you_mean, one_of
 from keras_attention.cli.terminal import OPTION_FLAGS, VERBOSITY, import_keras
 from keras_attention.defaults import TRAINING_FIELDS
 from keras_attention.task_specs import TASK_SPECS
@@ -174,6 +175,21 @@ def field_descriptions(kind: type) -> dict[str, str]:
             text = " ".join(text.replace("`", "").split())
             descriptions[name] = re.sub(r", \w(?=[;.])", "", text)  # the symbol of a formula
     return descriptions
+
+
+class TaskChoice(click.Choice):
+    """The name of a task; the error for another name, such as that of its class, suggests the right one."""
+
+    def __init__(self) -> None:
+        super().__init__(list(TASK_SPECS))
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name, or end the command."""
+        if value not in TASK_SPECS:
+            of_class = {spec.class_name.lower(): name for name, spec in TASK_SPECS.items()}
+            name = of_class.get(re.sub("[_-]", "", value.lower()), value)
+            self.fail(f"{value!r} is not {one_of(TASK_SPECS)}.{did_you_mean(name, TASK_SPECS)}", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def _click_type(hint: Any) -> Any:

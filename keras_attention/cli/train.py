@@ -17,6 +17,7 @@ from keras_attention.cli.examples import reading_options
 from keras_attention.cli.options import (
     Command,
     Option,
+    TaskChoice,
     command_line_options,
     from_fields,
     refuse_other_tasks,
@@ -222,7 +223,7 @@ _RUN = [
     _run("--seed", type=int, default=0, show_default=True, help="seed of all random numbers."),
     _run("--tensorboard", is_flag=True, help="write curves and attention plots to OUT/tensorboard."),
 ]
-_TASK = click.Argument(["task"], type=click.Choice(list(TASK_SPECS)), metavar="TASK")
+_TASK = click.Argument(["task"], type=TaskChoice(), metavar="TASK")
 
 
 @click.command(cls=Command, params=[_TASK, *_DATA, *_MODEL, *_OPTIMIZATION, *_RUN])

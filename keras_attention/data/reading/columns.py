@@ -5,12 +5,12 @@ Common names in a header, or as keys of JSON objects, are recognized; `columns` 
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from keras_attention.argument_checks import did_you_mean
 from keras_attention.data.lines import DataError, PathLike
 
 # A layout: role -> names of its column, in order of preference. The first layout whose roles are all found is used.
@@ -117,8 +117,8 @@ def missing_column(names: Sequence[str], layout: Layout) -> str:
     missing = [name for name in named if name not in numbers and not find_column([name], names)]
     if not missing:
         return ""
-    similar = difflib.get_close_matches(missing[0], names, n=1)
-    return f"there is no column {missing[0]!r}" + (f". Did you mean {similar[0]}? " if similar else "; ")
+    suggestion = did_you_mean(missing[0], names)
+    return f"there is no column {missing[0]!r}" + (f".{suggestion} " if suggestion else "; ")
 
 
 def find_column(candidates: Iterable[str], names: Sequence[str]) -> str | None:
