@@ -14,8 +14,9 @@ import numpy as np
 
 from keras_attention import layers
 
-B, Q, S, T, D, E, M = 2, 3, 5, 7, 19, 13, 17
-W, H = 22, 11  # the width of a Transformer, not a prime but an even multiple of its number of attention heads
+# The letters of docs/glossary.md: E is the width of inputs, F that of a memory or of values.
+B, Q, S, T, E, F = 2, 3, 5, 7, 13, 17
+M, H = 22, 11  # the width of a Transformer, not a prime but an even multiple of its number of attention heads
 SOURCE_MASK = np.array([[True] * S, [True, True, True, False, False]])  # (B, S)
 
 
@@ -42,9 +43,9 @@ class LayerRow:
         return getattr(self.make(), "hard", False)
 
 
-def _query_and_value(width: int = M) -> Callable[[np.random.Generator], dict]:
+def _query_and_value(width: int = F) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        query, value = rng.normal(size=(B, Q, D)), rng.normal(size=(B, S, width))
+        query, value = rng.normal(size=(B, Q, E)), rng.normal(size=(B, S, width))
         inputs = {"query": query.astype("float32"), "value": value.astype("float32")}
         return {
             **inputs,
@@ -72,10 +73,10 @@ def _token_ids(rng: np.random.Generator) -> dict:
 def _decoder(states: int, *, memory: bool = False) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
         arrays: dict = {"inputs": rng.normal(size=(B, T, E)).astype("float32")}
-        arrays["initial_state"] = [rng.normal(size=(B, M)).astype("float32") for _ in range(states)]
+        arrays["initial_state"] = [rng.normal(size=(B, F)).astype("float32") for _ in range(states)]
         arrays["mask"] = np.arange(T) < [[3], [T]]
         if memory:
-            arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
+            arrays["memory"] = rng.normal(size=(B, S, F)).astype("float32")
             arrays["memory_mask"] = np.array([[True] * S, [True, True, False, False, False]])
             arrays["return_attention_scores"] = True
         return arrays
@@ -93,11 +94,11 @@ def _noise_inputs(rng: np.random.Generator) -> dict:
 
 
 def _outputs_and_scores(rng: np.random.Generator) -> dict:
-    return {"inputs": np.ones((B, T, D), "float32"), "scores": np.ones((B, T, S), "float32")}
+    return {"inputs": np.ones((B, T, E), "float32"), "scores": np.ones((B, T, S), "float32")}
 
 
 def _regions(rng: np.random.Generator) -> dict:
-    return {"regions": rng.normal(size=(B, Q * S, M)).astype("float32")}
+    return {"regions": rng.normal(size=(B, Q * S, F)).astype("float32")}
 
 
 def _pixels(rng: np.random.Generator) -> dict:
@@ -105,15 +106,15 @@ def _pixels(rng: np.random.Generator) -> dict:
 
 
 def _feature_map(rng: np.random.Generator) -> dict:
-    return {"inputs": rng.normal(size=(B, Q, S, W)).astype("float32"), "return_attention_scores": True}
+    return {"inputs": rng.normal(size=(B, Q, S, M)).astype("float32"), "return_attention_scores": True}
 
 
 def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        arrays = {"query": rng.normal(size=(B, Q if memory else S, W)).astype("float32")}
+        arrays = {"query": rng.normal(size=(B, Q if memory else S, M)).astype("float32")}
         arrays["value_mask" if memory else "query_mask"] = SOURCE_MASK
         if memory:
-            arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
+            arrays["value"] = rng.normal(size=(B, S, F)).astype("float32")
         return {**arrays, "return_attention_scores": True}
 
     return arguments
@@ -121,9 +122,9 @@ def _multi_head(*, memory: bool) -> Callable[[np.random.Generator], dict]:
 
 def _stack(*, memory: bool) -> Callable[[np.random.Generator], dict]:
     def arguments(rng: np.random.Generator) -> dict:
-        arrays = {"inputs": rng.normal(size=(B, T if memory else S, W)).astype("float32")}
+        arrays = {"inputs": rng.normal(size=(B, T if memory else S, M)).astype("float32")}
         if memory:
-            arrays["memory"] = rng.normal(size=(B, S, M)).astype("float32")
+            arrays["memory"] = rng.normal(size=(B, S, F)).astype("float32")
             arrays["memory_mask"] = SOURCE_MASK
         arrays["mask"] = np.arange(T) < [[3], [T]] if memory else SOURCE_MASK
         return {**arrays, "return_attention_scores": True}
@@ -132,25 +133,25 @@ def _stack(*, memory: bool) -> Callable[[np.random.Generator], dict]:
 
 
 def _vectors(**others: Any) -> Callable[[np.random.Generator], dict]:
-    return lambda rng: {"inputs": rng.normal(size=(B, S, W)).astype("float32"), **others}
+    return lambda rng: {"inputs": rng.normal(size=(B, S, M)).astype("float32"), **others}
 
 
 def _relative_attention(rng: np.random.Generator) -> dict:
     """Queries, values, and which pairs are in the same segment. The queries are the last positions of the values."""
     arrays = _multi_head(memory=True)(rng)
-    arrays["value"] = rng.normal(size=(B, S, W)).astype("float32")
+    arrays["value"] = rng.normal(size=(B, S, M)).astype("float32")
     return {**arrays, "same_segment": rng.random((B, Q, S)) < 0.5}
 
 
 def _two_streams(rng: np.random.Generator) -> dict:
     """Q queries at some positions of S tokens, and a memory of four tokens."""
     targets = np.array([[0, 2, 1], [2, 0, 1]])
-    memory = {f"block_{i}": rng.normal(size=(B, 4, W)).astype("float32") for i in range(2)}
+    memory = {f"block_{i}": rng.normal(size=(B, 4, M)).astype("float32") for i in range(2)}
     return {
         **_stack(memory=False)(rng),
         "segment_ids": np.array([[0, 0, 0, 1, 1], [0, 1, 1, 1, 1]]),
         "permutation_mask": rng.random((B, S, S)) < 0.5,
-        "queries": rng.normal(size=(B, Q, W)).astype("float32"),
+        "queries": rng.normal(size=(B, Q, M)).astype("float32"),
         "target_mapping": np.eye(S, dtype="float32")[targets],
         "memories": {**memory, "mask": np.arange(4) >= [[0], [1]]},
     }
@@ -168,13 +169,13 @@ def _relative_block() -> layers.TransformerBlock:
 LAYERS = [
     LayerRow(name="additive", has_dense=True,
              make=lambda: layers.AdditiveAttention(units=19),
-             arguments=_query_and_value(), output_shapes=((B, Q, M), (B, Q, S))),
+             arguments=_query_and_value(), output_shapes=((B, Q, F), (B, Q, S))),
     LayerRow(name="dot-product",
              make=lambda: layers.DotProductAttention(scaled=False),
-             arguments=_query_and_value(width=D), output_shapes=((B, Q, D), (B, Q, S))),
+             arguments=_query_and_value(width=E), output_shapes=((B, Q, E), (B, Q, S))),
     LayerRow(name="scaled dot-product", has_dense=True,
              make=lambda: layers.DotProductAttention(units=19),
-             arguments=_query_and_value(), output_shapes=((B, Q, M), (B, Q, S))),
+             arguments=_query_and_value(), output_shapes=((B, Q, F), (B, Q, S))),
     LayerRow(name="simple encoder", in_sequential=True,
              make=lambda: layers.RecurrentEncoder(units=14, cell="simple"),
              arguments=_sequence, output_shapes=((B, S, 14),)),
@@ -211,70 +212,70 @@ LAYERS = [
              arguments=_decoder(states=1, memory=True), output_shapes=((B, T, 23), (B, T, S))),
     LayerRow(name="hard attention", has_dense=True,
              make=lambda: layers.AdditiveAttention(units=19, hard=True),
-             arguments=_hard_attention, output_shapes=((B, Q, M), (B, Q, S))),
+             arguments=_hard_attention, output_shapes=((B, Q, F), (B, Q, S))),
     LayerRow(name="gumbel noise",
              make=layers.GumbelNoise,
              arguments=_noise_inputs, output_shapes=((B, Q, S),)),
     LayerRow(name="attention loss",
              make=layers.AttentionLoss,
-             arguments=_outputs_and_scores, output_shapes=((B, T, D),)),
+             arguments=_outputs_and_scores, output_shapes=((B, T, E),)),
     LayerRow(name="image encoder", in_sequential=True,
              make=lambda: layers.ImageEncoder("small_cnn", image_size=32),
              arguments=_pixels, output_shapes=((B, 64, 96),)),
     LayerRow(name="shift regions", in_sequential=True,
              make=lambda: layers.ShiftRegions(rows=Q, columns=S),
-             arguments=_regions, output_shapes=((B, Q * S, M),)),
+             arguments=_regions, output_shapes=((B, Q * S, F),)),
     LayerRow(name="2d self-attention", in_sequential=True,
              make=lambda: layers.SelfAttention2D(units=7),
-             arguments=_feature_map, output_shapes=((B, Q, S, W), (B, Q * S, Q * S))),
+             arguments=_feature_map, output_shapes=((B, Q, S, M), (B, Q * S, Q * S))),
     LayerRow(name="self-attention", in_sequential=True, has_dense=True,
              make=lambda: layers.MultiHeadAttention(num_heads=H, key_dim=3),
-             arguments=_multi_head(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+             arguments=_multi_head(memory=False), output_shapes=((B, S, M), (B, H, S, S))),
     LayerRow(name="cross-attention", has_dense=True,
              make=lambda: layers.MultiHeadAttention(num_heads=H, key_dim=6, use_bias=False),
-             arguments=_multi_head(memory=True), output_shapes=((B, Q, W), (B, H, Q, S))),
+             arguments=_multi_head(memory=True), output_shapes=((B, Q, M), (B, H, Q, S))),
     LayerRow(name="transformer block", in_sequential=True, has_dense=True,
              make=_block,
-             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, M), (B, H, S, S))),
     LayerRow(name="block with cross-attention", has_dense=True,
              make=lambda: _block(activation="gelu", norm_first=True,
                                  attention=layers.MultiHeadAttention(num_heads=H, key_dim=3, use_bias=False)),
-             arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S))),
+             arguments=_stack(memory=True), output_shapes=((B, T, M), (B, H, T, S))),
     LayerRow(name="post-norm stack", in_sequential=True, has_dense=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(layers.SinusoidalPositions())),
-             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S), (B, H, S, S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, M), (B, H, S, S), (B, H, S, S))),
     LayerRow(name="pre-norm causal stack", in_sequential=True, has_dense=True,
              make=lambda: layers.Transformer([_block(norm_first=True)], causal=True, norm_epsilon=1e-5,
                                              input_embedding=layers.InputEmbedding(layers.PositionEmbedding(max_length=S))),
-             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, M), (B, H, S, S))),
     LayerRow(name="decoder stack", has_dense=True,
              make=lambda: layers.Transformer([_block(), _block()], layers.InputEmbedding(), causal=True,
                                              has_memory=True),
-             arguments=_stack(memory=True), output_shapes=((B, T, W), (B, H, T, S), (B, H, T, S))),
+             arguments=_stack(memory=True), output_shapes=((B, T, M), (B, H, T, S), (B, H, T, S))),
     LayerRow(name="position embedding", in_sequential=True,
              make=lambda: layers.PositionEmbedding(max_length=S),
-             arguments=_vectors(), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, M),)),
     LayerRow(name="input embedding", in_sequential=True,
              make=lambda: layers.InputEmbedding(layers.PositionEmbedding(max_length=S, offset=2), scale=3.0,
                                                 num_segments=2, norm_epsilon=1e-12),
-             arguments=_vectors(segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), output_shapes=((B, S, W),)),
+             arguments=_vectors(segment_ids=np.array([[0, 0, 0, 1, 1]] * B)), output_shapes=((B, S, M),)),
     LayerRow(name="relative attention", has_dense=True,
              make=lambda: layers.RelativeAttention(num_heads=H, key_dim=6),
-             arguments=_relative_attention, output_shapes=((B, Q, W), (B, H, Q, S))),
+             arguments=_relative_attention, output_shapes=((B, Q, M), (B, H, Q, S))),
     LayerRow(name="relative stack", in_sequential=True, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block()], layers.InputEmbedding()),
-             arguments=_stack(memory=False), output_shapes=((B, S, W), (B, H, S, S))),
+             arguments=_stack(memory=False), output_shapes=((B, S, M), (B, H, S, S))),
     LayerRow(name="two streams", whole_outputs=3, has_dense=True,
              make=lambda: layers.RelativeTransformer([_relative_block(), _relative_block()], layers.InputEmbedding()),
-             arguments=_two_streams, output_shapes=((B, Q, W), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
+             arguments=_two_streams, output_shapes=((B, Q, M), (B, H, Q, 4 + S), (B, H, Q, 4 + S))),
     LayerRow(name="mask embedding", in_sequential=True,
-             make=lambda: layers.MaskEmbedding(width=W),
-             arguments=_vectors(), output_shapes=((B, S, W),)),
+             make=lambda: layers.MaskEmbedding(width=M),
+             arguments=_vectors(), output_shapes=((B, S, M),)),
     LayerRow(name="masked lm head", in_sequential=True, has_dense=True,
              make=layers.MaskedLMHead,
-             arguments=_vectors(), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, M),)),
     LayerRow(name="output bias", in_sequential=True,
              make=layers.OutputBias,
-             arguments=_vectors(), output_shapes=((B, S, W),)),
+             arguments=_vectors(), output_shapes=((B, S, M),)),
 ]
 # fmt: on

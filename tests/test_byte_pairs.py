@@ -1,5 +1,6 @@
 """Byte pairs of words in a TensorFlow graph: the ids that a person finds by merging, and those of another library."""
 
+import itertools
 import random
 
 import keras_hub
@@ -38,12 +39,10 @@ def test_the_best_pair_is_merged_first(word, ids):
 
 def test_random_words_have_the_ids_of_another_library():
     rng, letters = random.Random(7), "abcde"
-    pieces, merges = list(letters), []
-    while len(merges) < 31:
-        pair = rng.choice(pieces), rng.choice(pieces)
-        if "".join(pair) not in pieces:
-            merges.append(pair)
-            pieces.append("".join(pair))
+    pairs_of_letters = list(itertools.product(letters, repeat=2))
+    merges = [*pairs_of_letters, *((left + right, letter) for left, right in pairs_of_letters for letter in letters)]
+    rng.shuffle(merges)
+    pieces = [*letters, *map("".join, merges)]
     vocabulary = {piece: i for i, piece in enumerate(pieces)}
     words = ["".join(rng.choices(letters, k=rng.randint(1, 23))) for _ in range(211)]
     other = tokenizers.Tokenizer(models.BPE(vocabulary, merges))
