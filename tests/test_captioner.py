@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from captioners import caption_tokenizer, examples, small_captioner
+from dtype_policies import dtype_policy
 from model_rows import randomize
 
 import keras_attention as ka
@@ -144,15 +145,12 @@ def test_more_regions_than_learned_positions_are_an_error(caption_tokenizer):
 @pytest.mark.usefixtures("untraced")
 @pytest.mark.parametrize(("attention", "grounded_attention"), [("additive", False), ("hard", True)])
 def test_a_captioner_trains_in_half_precision(caption_tokenizer, attention, grounded_attention):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         model = small_captioner(
             caption_tokenizer, attention=attention, coordinate_features=True, grounded_attention=grounded_attention
         )
         model.compile("adam", ka.training.MaskedCrossEntropy())
         losses = model.fit(ka.data.caption_batches(examples(3), model), epochs=2, verbose=0).history["loss"]
-    finally:
-        keras.config.set_dtype_policy("float32")
     assert np.isfinite(losses).all()
 
 

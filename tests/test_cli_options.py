@@ -159,8 +159,10 @@ def test_command_line_options_are_those_on_the_command_line():
     assert set(command_line_options(context)) == {"--out", "--epochs", "--train"}
 
 
-@pytest.mark.parametrize("name", ["--schedule", "--num-beams"])
-def test_an_error_for_an_invalid_value_names_the_option(name):
-    command = ["train", "lm", "--out", "x"] if name == "--schedule" else ["translate", "model.keras"]
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [(["train", "lm", "--out", "x"], "--schedule"), (["translate", "model.keras"], "--num-beams")],
+)
+def test_an_error_for_an_invalid_value_names_the_option(command, name):
     code, text = invoke(*command, name, "many")
     assert (code, name in text) == (2, True)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from backends import arrays
+from dtype_policies import dtype_policy
 from layer_rows import LAYERS
 
 
@@ -243,11 +244,8 @@ def test_outputs_do_not_depend_on_padding_of_other_inputs(row):
 @parametrize(LAYERS)
 def test_layer_works_in_half_precision(row):
     before, arguments, expected = shared(row)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
+    with dtype_policy("mixed_bfloat16"):
         assert_close(with_weights_of(before, row.make(), arguments)(**arguments), expected, 0.1)
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 @parametrize(LAYERS)

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from backends import compiled
+from dtype_policies import dtype_policy
 from keras import ops
 
 import keras_attention as ka
@@ -179,8 +180,7 @@ def stack(memory: bool, norm_first: bool) -> Transformer:
 @pytest.mark.parametrize("memory", [True, False], ids=["with memory", "alone"])
 @pytest.mark.parametrize("read", [0, 2])
 def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
-    keras.config.set_dtype_policy(policy)
-    try:
+    with dtype_policy(policy):
         layer, x = stack(memory, norm_first=not memory), ops.cast(numbers(B, S, M), policy)
         others = {
             "memory": ops.cast(numbers(B, 3, M, seed=8), policy),
@@ -193,8 +193,6 @@ def test_cached_steps_equal_the_whole_sequence(policy, memory, read):
         for t in range(read, S):
             output, state, _ = step(x[:, t : t + 1], state)
             steps.append(to_numpy(ops.cast(output, "float32")))
-    finally:
-        keras.config.set_dtype_policy("float32")
     tolerance = 1e-5 if policy == "float32" else 0.06  # bfloat16 has 8 bits: 2 ** -8 of values up to 3, over two blocks
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
 
