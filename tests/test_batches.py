@@ -214,7 +214,7 @@ def test_the_characters_of_a_word_are_at_its_first_token(tokenizer):
         model.character_tokenizer, ["bre", "eat"]
     )  # at most 3 characters
     assert [row[real].tolist() for row, real in zip(ids[starts], mask[starts], strict=True)] == expected
-    assert not (inputs["token_ids"] == model.input_reader.text.special.unknown).any()
+    assert not (inputs["token_ids"] == model.input_reader.text_reader.special.unknown).any()
 
 
 @pytest.mark.parametrize("times", [1, 3, 400])
@@ -224,7 +224,7 @@ def test_a_token_becomes_unknown_with_a_probability_that_falls_with_its_frequenc
     batches, unknown = ka.data.tagging_batches([SENTENCE] * times, model, max_tokens=10**6), []
     for epoch in range(1200 // times):
         batches.start_epoch(epoch)
-        unknown += (batches[0][0]["token_ids"] == model.input_reader.text.special.unknown).ravel().tolist()
+        unknown += (batches[0][0]["token_ids"] == model.input_reader.text_reader.special.unknown).ravel().tolist()
     probability = 1 / (1 + 4 * times)
     assert np.mean(unknown) > 0
     assert abs(np.mean(unknown) - probability) < 4 * (probability / len(unknown)) ** 0.5

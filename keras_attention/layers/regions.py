@@ -12,7 +12,7 @@ from keras import ops
 from keras_attention.argument_checks import require, require_positive_integer, require_positive_integers
 from keras_attention.layers.attention import dot_logits, soft_attend
 from keras_attention.layers.base import BaseLayer
-from keras_attention.layers.shapes import reshape, sizes_of
+from keras_attention.layers.shapes import output_specs, reshape, sizes_of
 
 FAR_SHIFTS = 0.25  # the fraction of images with shifts from all rows and columns, not only -1, 0 and 1
 
@@ -138,12 +138,10 @@ class SelfAttention2D(BaseLayer):
 
     def compute_output_spec(self, inputs, return_attention_scores=False):
         """Return the shapes and dtypes of the outputs."""
-        outputs = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
         height, width = inputs.shape[1:3]
-        positions = None if None in (height, width) else height * width
-        return outputs, keras.KerasTensor((inputs.shape[0], positions, positions), dtype="float32")
+        regions = None if None in (height, width) else height * width
+        scores_shape = (inputs.shape[0], regions, regions)
+        return output_specs(self, inputs.shape, scores_shape if return_attention_scores else None)
 
 
 @keras.saving.register_keras_serializable("keras_attention")

@@ -30,7 +30,7 @@ def reshape(x, shape: tuple):
 
 
 def on_rows(function: Callable, x):
-    """Return a function of rows (R, M) -> (R, N), such as a `Dense` layer, for x: (..., M) -> (..., N).
+    """Apply a function of matrices (rows, E) -> (rows, F), such as a `Dense` layer, to x: (..., E) -> (..., F).
 
     TensorFlow computes a `Dense` layer on three axes of unknown sizes with 20 more operations, most of them on shapes.
 

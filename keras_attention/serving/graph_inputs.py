@@ -125,6 +125,6 @@ def encode_in_graph(
     if reader is None:
         return GraphEncodedImages(strings)
     if isinstance(reader, WordReader):
-        characters = None if reader.characters is None else graph_tokenizer(reader.characters.tokenizer)
-        return GraphEncodedWords(strings, reader, graph_tokenizer(reader.text.tokenizer), characters, windows)
+        characters = None if reader.character_reader is None else graph_tokenizer(reader.character_reader.tokenizer)
+        return GraphEncodedWords(strings, reader, graph_tokenizer(reader.text_reader.tokenizer), characters, windows)
     return GraphEncodedTexts(strings, reader, graph_tokenizer(reader.tokenizer))

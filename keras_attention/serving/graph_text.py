@@ -262,7 +262,7 @@ def read_words(
     per_word = _tokens_of_words(words, tokenizer)
     tokens, starts = join_parts(per_word), _starts(per_word)
     totals, overlap = tokens.row_lengths(), reader.overlap
-    length = tf.reduce_max(totals) + 1 if reader.text.limit is None else _int64(reader.window_length)
+    length = tf.reduce_max(totals) + 1 if reader.text_reader.limit is None else _int64(reader.window_length)
     stride = length - overlap
     counts = tf.maximum(totals - length + stride - 1, 0) // stride + 1 if windows else tf.ones_like(totals)
     sentences, number = tf.repeat(tf.range(tf.size(counts)), counts), tf.ragged.range(counts).flat_values
@@ -273,19 +273,19 @@ def read_words(
     ends = tf.minimum(begin + length, tf.gather(totals, sentences))
     offsets = tf.gather(tokens.row_starts(), sentences)
     rows = tf.gather(tokens.flat_values, tf.ragged.range(offsets + begin, offsets + ends))
-    ids, mask = _at_least_one_column(*tokenizer.pad(add_template(rows, reader.text)))
-    shifts = tf.gather(len(reader.text.before) - begin, starts.value_rowids())
+    ids, mask = _at_least_one_column(*tokenizer.pad(add_template(rows, reader.text_reader)))
+    shifts = tf.gather(len(reader.text_reader.before) - begin, starts.value_rowids())
     starts = starts.with_flat_values(starts.flat_values + shifts)
     word_starts = tf.cast(tf.ragged.boolean_mask(starts, tagged).to_tensor(-1), tf.int32)
     arrays = {"token_ids": ids, "padding_mask": mask, "word_starts": word_starts}
-    if reader.characters is not None:
+    if reader.character_reader is not None:
         inside = (tf.ragged.boolean_mask(values, fits) for values in (words, starts))
-        arrays |= _read_characters(*inside, tf.shape(ids, tf.int64), reader.characters, character_tokenizer)
+        arrays |= _read_characters(*inside, tf.shape(ids, tf.int64), reader.character_reader, character_tokenizer)
     return (
         tf.ragged.boolean_mask(words, tagged),
         arrays,
         counts,
-        is_over(totals, None if windows else reader.text.limit),
+        is_over(totals, None if windows else reader.text_reader.limit),
     )
 
 

@@ -216,7 +216,7 @@ def tagging_batches(
 
     Reference: Kiperwasser and Goldberg, 2016, https://arxiv.org/abs/1603.04351, section 4.3.
     """
-    reader, special = model.input_reader, model.input_reader.text.special
+    reader, special = model.input_reader, model.input_reader.text_reader.special
     nonempty, count = [index for index, sentence in enumerate(examples) if sentence], len(examples)
     examples = [sentence for sentence in examples if sentence]
     windows = reader.windows([[word for word, _ in sentence] for sentence in examples])

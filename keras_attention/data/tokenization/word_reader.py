@@ -57,12 +57,12 @@ class WordReader:
     """Encode sentences, each a list of words, as token ids.
 
     Each word is tokenized separately, because its tag is predicted at its first token. A word without tokens becomes
-    the unknown token. `ids` truncates sentences with more tokens than `text.max_length`; `windows` splits them into
-    windows that overlap. The characters of a word are truncated to `characters.max_length`.
+    the unknown token. `ids` truncates sentences with more tokens than `text_reader.max_length`; `windows` splits them
+    into windows that overlap. The characters of a word are truncated to `character_reader.max_length`.
 
     Args:
-        text: the `TextReader` of a sentence; it has the tokenizer, the special tokens and `max_length`.
-        characters: the `TextReader` of the characters of a word; None for a model without character input.
+        text_reader: the `TextReader` of a sentence; it has the tokenizer, the special tokens and `max_length`.
+        character_reader: the `TextReader` of the characters of a word; None for a model without character input.
 
     Example:
         >>> tokenizer = ka.data.train_tokenizer(["we eat bread"], "characters")
@@ -71,8 +71,8 @@ class WordReader:
         [1, 3]
     """
 
-    text: TextReader
-    characters: TextReader | None = None
+    text_reader: TextReader
+    character_reader: TextReader | None = None
 
     @staticmethod
     def split(text: str) -> list[str]:
@@ -82,7 +82,7 @@ class WordReader:
     @property
     def window_length(self) -> int | None:
         """The number of tokens in a window, without special tokens; None without a maximum."""
-        return None if self.text.limit is None else max(self.text.limit, 1)
+        return None if self.text_reader.limit is None else max(self.text_reader.limit, 1)
 
     @property
     def overlap(self) -> int:
@@ -99,12 +99,12 @@ class WordReader:
         for tokens, characters in self._tokens(sentences):
             starts = list(itertools.accumulate(map(len, tokens), initial=0))
             encoded.append(self._cut(list(itertools.chain(*tokens)), starts[:-1], characters, 0))
-            long += self.text.limit is not None and starts[-1] > self.text.limit
+            long += self.text_reader.limit is not None and starts[-1] > self.text_reader.limit
         if long:
             warnings.warn(
                 f"Truncated {long} of {counted(len(encoded), 'sentence')} on the right to "
-                f"{counted(self.text.max_length, 'token')}, including special tokens. To tag all words, split the "
-                "sentences, or make the model with a larger `max_length`.",
+                f"{counted(self.text_reader.max_length, 'token')}, including special tokens. To tag all words, "
+                "split the sentences, or make the model with a larger `max_length`.",
                 stacklevel=2,
             )
         return encoded
@@ -132,7 +132,7 @@ class WordReader:
 
     def _tokens(self, sentences: Sequence[Sequence[str]]) -> Iterator[tuple[list[list[int]], list[list[int]]]]:
         """Yield the tokens and the characters of each word, for each sentence."""
-        tokenizer, unknown = self.text.tokenizer, self.text.special.unknown
+        tokenizer, unknown = self.text_reader.tokenizer, self.text_reader.special.unknown
         tokens = iter(encode_texts(tokenizer, [w for words in sentences for w in add_spaces(tokenizer, words)]))
         characters = iter(self._character_ids([word for words in sentences for word in words]))
         for words in sentences:
@@ -141,17 +141,17 @@ class WordReader:
 
     def _cut(self, ids: list[int], starts: list[int], characters: list[list[int]], begin: int) -> EncodedWords:
         """Return the tokens of a sentence from `begin` on, as many as fit, and the words that begin there."""
-        end = len(ids) if self.text.limit is None else begin + self.text.limit
+        end = len(ids) if self.text_reader.limit is None else begin + self.text_reader.limit
         words = slice(bisect.bisect_left(starts, begin), bisect.bisect_left(starts, end))
-        shift = len(self.text.before) - begin
+        shift = len(self.text_reader.before) - begin
         return EncodedWords(
-            self.text.add_template(ids[begin:end]), [start + shift for start in starts[words]], characters[words]
+            self.text_reader.add_template(ids[begin:end]), [start + shift for start in starts[words]], characters[words]
         )
 
     def _character_ids(self, words: list[str]) -> list[list[int]]:
-        if self.characters is None:
+        if self.character_reader is None:
             return []
-        reader, unknown = self.characters, self.characters.special.unknown
+        reader, unknown = self.character_reader, self.character_reader.special.unknown
         return [reader.add_template(ids) or [unknown] for ids in encode_texts(reader.tokenizer, words)]
 
     def arrays(self, sentences: Sequence[EncodedWords], multiple: int = 8, extra: int = 0) -> dict[str, np.ndarray]:
@@ -167,14 +167,14 @@ class WordReader:
             (B, S, characters) int32 and `character_mask` (B, S, characters) bool, True for the characters of a word,
             at its first token.
         """
-        ids, mask = self.text.pad([sentence.ids for sentence in sentences], multiple, extra, min_length=1)
+        ids, mask = self.text_reader.pad([sentence.ids for sentence in sentences], multiple, extra, min_length=1)
         arrays = {"token_ids": ids, "padding_mask": mask}
-        if self.characters is None:
+        if self.character_reader is None:
             return arrays
         words = [characters for sentence in sentences for characters in sentence.characters]
         sentence_ids = [i for i, sentence in enumerate(sentences) for _ in sentence.starts]
         starts = [start for sentence in sentences for start in sentence.starts]
-        character_arrays = self.characters.pad(words, multiple, extra, min_length=1)
+        character_arrays = self.character_reader.pad(words, multiple, extra, min_length=1)
         for name, values in zip(("character_ids", "character_mask"), character_arrays, strict=True):
             arrays[name] = np.zeros((*ids.shape, values.shape[1]), values.dtype)
             arrays[name][sentence_ids, starts] = values

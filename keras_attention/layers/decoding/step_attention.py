@@ -120,7 +120,7 @@ def _can_gather(num_queries) -> bool:
 
 
 def _gather_rows(x, order):
-    """Return the rows of x (B, R, D) in this order, an array of indices."""
+    """Return the vectors of x (B, vectors, D) in this order, an array of indices."""
     import tensorflow as tf
 
     return tf.gather(x, order.ravel().astype("int32"), axis=1)

@@ -23,6 +23,7 @@ from keras_attention.layers.recurrent.step import (
     PlainRecurrence,
 )
 from keras_attention.layers.scan import scan, select_real
+from keras_attention.layers.shapes import output_specs
 
 
 @keras.saving.register_keras_serializable("keras_attention")
@@ -313,7 +314,5 @@ class RecurrentDecoder(BaseLayer):
         others = {"memory_mask": memory_mask, "values": values, "noise": noise}
         self._check_memory(memory, **others, return_attention_scores=return_attention_scores)
         batch, length = inputs.shape[:2]
-        outputs = keras.KerasTensor((batch, length, self.output_dim), dtype=self.compute_dtype)
-        if not return_attention_scores:
-            return outputs
-        return outputs, keras.KerasTensor((batch, length, memory.shape[1]), dtype="float32")
+        scores_shape = (batch, length, memory.shape[1]) if return_attention_scores else None
+        return output_specs(self, (batch, length, self.output_dim), scores_shape)
