@@ -230,13 +230,14 @@ def test_a_token_becomes_unknown_with_a_probability_that_falls_with_its_frequenc
     assert abs(np.mean(unknown) - probability) < 4 * (probability / len(unknown)) ** 0.5
 
 
-@pytest.mark.parametrize("with_characters", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_tagger_trains_on_sentences_and_words_of_any_length(tokenizer, with_characters):
+CHARACTER_TOKENIZER = ka.data.train_tokenizer(["bread"], "characters")
+
+
+@pytest.mark.parametrize("characters", [pytest.param(None, marks=pytest.mark.slow), CHARACTER_TOKENIZER])
+def test_a_tagger_trains_on_sentences_and_words_of_any_length(tokenizer, characters):
     sentences = [[("bread"[:letters], "NOUN")] * words for words, letters in ((5, 5), (4, 3), (3, 4), (2, 2), (1, 1))]
-    options = {"character_tokenizer": ka.data.train_tokenizer(["bread"], "characters")} if with_characters else {}
-    model = ka.TextTagger.from_preset(
-        "rnn_tagger", tokenizer=tokenizer, labels=("NOUN", "VERB"), units=6, embedding_dim=5, **options
-    )
+    sizes = {"units": 6, "embedding_dim": 5, "labels": ("NOUN", "VERB")}
+    model = ka.TextTagger.from_preset("rnn_tagger", tokenizer=tokenizer, character_tokenizer=characters, **sizes)
     model.compile("sgd", ka.training.MaskedCrossEntropy())
     for seed in range(4):
         batches = ka.data.tagging_batches(sentences, model, max_tokens=1, seed=seed)

@@ -88,22 +88,24 @@ def test_without_validation_the_training_loss_is_the_monitor(tokenizer, tmp_path
     assert len(history["loss"]) == 2
 
 
-@pytest.mark.parametrize("monitor", ["loss", pytest.param("val_loss", marks=pytest.mark.slow)])
-def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor):
+MONITORS = [("loss", TEXTS), pytest.param("val_loss", TEXTS[:3], marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize(("monitor", "texts"), MONITORS)
+def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor, texts):
     """The average and the best epoch (here the last) are compared on the same loss, without dropout."""
     model = small_model(tokenizer, dropout=0.1)
     run(model, tmp_path, monitor=monitor, average_checkpoints=4)
-    valid = ka.data.language_batches(TEXTS if monitor == "loss" else TEXTS[:3], model, shuffle=False)
-    final = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
+    batches = ka.data.language_batches(texts, model, shuffle=False)
+    final = model.evaluate(batches, verbose=0, return_dict=True)["loss"]
     arrays, metadata = load_arrays(tmp_path / "checkpoint.npz")
     assign(model.variables[: len(model.get_weights())], arrays[: len(model.get_weights())])
-    last = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
+    losses = {4: model.evaluate(batches, verbose=0, return_dict=True)["loss"]}
     average_weights(model, sorted(tmp_path.glob("weights-*.npz")))
-    averaged = model.evaluate(valid, verbose=0, return_dict=True)["loss"]
-    assert metadata["best_epoch"] == ("average_checkpoints" if averaged < last else 4)
-    if averaged < last:
-        np.testing.assert_allclose(metadata["best"], averaged, rtol=1e-4)
-    np.testing.assert_allclose(final, min(last, averaged), rtol=1e-4)
+    losses["average_checkpoints"] = model.evaluate(batches, verbose=0, return_dict=True)["loss"]
+    assert metadata["best_epoch"] == min(losses, key=losses.get)
+    np.testing.assert_allclose(final, min(losses.values()), rtol=1e-4)
+    assert metadata["best"] > final * (1 - 1e-4)  # equal, or the loss of a training epoch, which has dropout
 
 
 @pytest.mark.usefixtures("untraced")

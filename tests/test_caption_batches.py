@@ -10,6 +10,16 @@ import keras_attention as ka
 
 __all__ = ["caption_tokenizer"]  # a fixture
 
+RECURRENT_SIZES, TRANSFORMER_SIZES = {"units": 14, "embedding_dim": 11}, {"width": 12, "num_heads": 2}
+each_preset = pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("show_and_tell", RECURRENT_SIZES),
+        ("show_attend_and_tell", RECURRENT_SIZES),
+        ("transformer_captioner", TRANSFORMER_SIZES),
+    ],
+)
+
 
 def test_cached_regions_equal_the_encoded_images(caption_tokenizer, tmp_path):
     with pytest.warns(UserWarning, match="mobilenet_0.25 is frozen, so its random weights are never trained"):
@@ -27,12 +37,11 @@ def test_cached_regions_equal_the_encoded_images(caption_tokenizer, tmp_path):
     assert ka.data.decode_ids(caption_tokenizer, row) in {c for example in captioned for c in example.captions}
 
 
-@pytest.mark.parametrize("preset", ["show_and_tell", "show_attend_and_tell", "transformer_captioner"])
-def test_an_image_is_encoded_once_for_its_captions(caption_tokenizer, preset):
+@each_preset
+def test_an_image_is_encoded_once_for_its_captions(caption_tokenizer, preset, sizes):
     """Three images have two captions, one has five, and one has one; groups have two captions, or one and padding."""
     others = zip(examples(2), (5, 1), strict=True)
     captioned = [*examples(3), *(dataclasses.replace(e, captions=("a dog", *"abcd")[:n]) for e, n in others)]
-    sizes = {"width": 12, "num_heads": 2} if preset == "transformer_captioner" else {"units": 14, "embedding_dim": 11}
     encoder_options = {"image_encoder": "small_cnn", "image_size": 32}
     model = ka.Captioner.from_preset(preset, tokenizer=caption_tokenizer, dropout=0.0, **encoder_options, **sizes)
     inputs, labels, weights = ka.data.caption_batches(captioned, model, 10**4, shuffle=False)[0]
@@ -59,10 +68,9 @@ def test_a_batch_mixes_captions_of_different_lengths(caption_tokenizer):
 
 
 @pytest.mark.parametrize("input_name", ["images", "regions"])
-@pytest.mark.parametrize("preset", ["show_and_tell", "show_attend_and_tell", "transformer_captioner"])
-def test_dropout_is_active_only_in_training(caption_tokenizer, preset, input_name):
+@each_preset
+def test_dropout_is_active_only_in_training(caption_tokenizer, preset, sizes, input_name):
     """Also with `stateless_call`, which `fit` uses on JAX."""
-    sizes = {"units": 14, "embedding_dim": 11} if preset != "transformer_captioner" else {"width": 12, "num_heads": 2}
     model = ka.Captioner.from_preset(
         preset,
         tokenizer=caption_tokenizer,
@@ -73,7 +81,8 @@ def test_dropout_is_active_only_in_training(caption_tokenizer, preset, input_nam
         **sizes,
     )
     images, ids = ka.data.read_images([example.image for example in examples(2)], 32)[0], np.array([[1, 7, 9]] * 2)
-    inputs = {input_name: images if input_name == "images" else model.encode_images(images), "target_ids": ids}
+    image_inputs = {"images": images, "regions": model.encode_images(images)}
+    inputs = {input_name: image_inputs[input_name], "target_ids": ids}
     state = [[v.value for v in values] for values in (model.trainable_variables, model.non_trainable_variables)]
     first, second, *with_dropout = (
         np.asarray(model.stateless_call(*state, inputs, training=training)[0])
@@ -87,8 +96,8 @@ def test_unreadable_images_are_skipped_with_a_warning(caption_tokenizer, tmp_pat
     readable = examples(19)
     broken = ka.data.CaptionedImage("broken.jpg", b"no image", ("a dog",))
     missing = ka.data.CaptionedImage("missing.jpg", str(tmp_path / "missing.jpg"), ("a dog",))
-    for options in ({}, {"region_cache": tmp_path}):
-        model = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25" if options else "small_cnn")
+    for image_encoder, options in (("small_cnn", {}), ("mobilenet_0.25", {"region_cache": tmp_path})):
+        model = small_captioner(caption_tokenizer, image_encoder=image_encoder)
         with pytest.warns(UserWarning, match="1 of 20 images cannot be read: missing.jpg"):
             ka.data.caption_batches([*readable, missing], model, **options)
     with pytest.warns(UserWarning, match="1 of 20 images cannot be read: broken.jpg. .*The image begins"):
@@ -108,24 +117,31 @@ def test_augmentation_changes_with_the_epoch_and_is_reproducible(caption_tokeniz
     assert not np.array_equal(np.sort(first.ravel()), np.sort(batches[0][0]["images"].ravel()))
 
 
-@pytest.mark.parametrize("cached", [False, True])
-def test_images_are_flipped_with_probability_one_half(caption_tokenizer, tmp_path, cached):
-    model, captioned = (
-        small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25" if cached else "small_cnn"),
-        examples(1) * 40,
-    )
-    if cached:  # the outputs of an untrained MobileNet are nearly 0
-        model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))
-    options = {"region_cache": tmp_path} if cached else {}
-    batches = ka.data.caption_batches(captioned, model, 10**6, flip=True, **options)
-    image = ka.data.read_images([captioned[0].image], 32)[0]
-    both = [np.array(model.encode_images(x)) if cached else x for x in (image, image[:, :, ::-1])]
-    arrays = batches[0][0]["regions" if cached else "images"]
-    distances = np.array([[np.abs(one - x[0]).max() for x in both] for one in arrays])
-    assert (distances.min(1) < distances.max(1) / 4).all()  # either the image or its mirror image
+def assert_half_are_mirrored(batches, input_name: str, original, mirrored) -> None:
+    """Assert that about half of a batch is like the mirrored image, and that another epoch mirrors other images."""
+    batch = batches[0][0][input_name]
+    distances = np.array([[np.abs(x - expected).max() for expected in (original, mirrored)] for x in batch])
+    assert (distances.min(1) < distances.max(1) / 4).all()  # like one of the two
     assert 0.3 < distances.argmin(1).mean() < 0.7
     batches.start_epoch(1)
-    assert not np.array_equal(arrays, batches[0][0]["regions" if cached else "images"])
+    assert not np.array_equal(batch, batches[0][0][input_name])
+
+
+def test_half_of_the_images_are_mirrored(caption_tokenizer):
+    (captioned,) = examples(1)
+    batches = ka.data.caption_batches([captioned] * 40, small_captioner(caption_tokenizer), 10**6, flip=True)
+    (image,) = ka.data.read_images([captioned.image], 32)[0]
+    assert_half_are_mirrored(batches, "images", image, image[:, ::-1])
+
+
+def test_half_of_the_cached_regions_are_those_of_the_mirrored_image(caption_tokenizer, tmp_path):
+    (captioned,) = examples(1)
+    model = small_captioner(caption_tokenizer, image_encoder="mobilenet_0.25")
+    model.encode_images = lambda images: np.reshape(images, (len(images), 32, -1))  # MobileNet's random outputs are ~0
+    batches = ka.data.caption_batches([captioned] * 40, model, 10**6, flip=True, region_cache=tmp_path)
+    (image,) = ka.data.read_images([captioned.image], 32)[0]
+    original, mirrored = model.encode_images([image, image[:, ::-1]])
+    assert_half_are_mirrored(batches, "regions", original, mirrored)
 
 
 @pytest.mark.parametrize(

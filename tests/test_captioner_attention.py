@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 from backends import gradient, sigmoid
@@ -55,35 +54,45 @@ def test_without_noise_the_most_probable_region_is_the_context(layer):
     np.testing.assert_allclose(np.asarray(context)[:, 0], memory[np.arange(2), best], rtol=1e-6)
 
 
+class Reinforce:
+    """One batch of hard attention; the last row is padding."""
+
+    def __init__(self) -> None:
+        rng = np.random.default_rng(2)
+        self.logits, self.noise = (rng.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
+        self.real = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "float32")
+        self.costs = rng.uniform(1, 3, (3, 3)).astype("float32")
+        self.layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
+        self.layer(self.logits, self.logits, self.noise)  # creates the weights
+
+    def loss(self, logits):
+        self.layer(logits, ops.softmax(logits, axis=-1), self.noise)
+        return self.layer.loss(ops.convert_to_tensor(self.costs), ops.convert_to_tensor(self.real > 0))
+
+    def log_likelihoods(self) -> np.ndarray:
+        """Return the log-probability of each text."""
+        return (-self.costs * self.real).sum(1)
+
+
 def test_the_reinforce_gradient_by_hand():
     """d/dz of -(log p - b) log softmax(z)[s] is (log p - b) (softmax(z) - onehot(s)); b is initially the mean."""
-    rng = np.random.default_rng(2)
-    logits, noise = (rng.normal(size=(3, 3, 5)).astype("float32") for _ in range(2))
-    real = np.array([[1, 1, 1], [1, 1, 0], [0, 0, 0]], "float32")  # the last row is padding
-    costs = rng.uniform(1, 3, (3, 3)).astype("float32")
-    layer = AttentionLoss(doubly_stochastic=0.0, reinforce=0.7, entropy=0.0)
-
-    def loss(z):
-        layer(z, ops.softmax(z, axis=-1), noise)
-        return layer.loss(ops.convert_to_tensor(costs), ops.convert_to_tensor(real > 0))
-
-    layer(logits, logits, noise)
-    before = [np.array(w) for w in layer.get_weights()]
-    if keras.backend.backend() == "jax":
-        with keras.StatelessScope(state_mapping=[(v, v.value) for v in layer.variables]):
-            computed = gradient(loss, logits)
-    else:
-        computed = gradient(loss, logits)
-        mean = (-costs * real)[:2].sum(1).mean()
-        np.testing.assert_allclose(layer.get_weights()[0], mean, rtol=1e-5)  # 0.9 mean + 0.1 mean
-        assert before[1] == 0
-        assert layer.get_weights()[1] == 1
-    alpha = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    drawn = np.eye(5)[(np.log(alpha) + noise).argmax(-1)]
-    likelihood = (-costs * real).sum(1)
-    reward = 0.7 * (likelihood - likelihood[:2].mean())
-    expected = reward[:, None, None] * (alpha - drawn) * real[:, :, None] / real.sum()
+    batch = Reinforce()
+    computed = gradient(batch.loss, batch.logits)
+    alpha = np.exp(batch.logits) / np.exp(batch.logits).sum(-1, keepdims=True)
+    drawn = np.eye(5)[(np.log(alpha) + batch.noise).argmax(-1)]
+    reward = 0.7 * (batch.log_likelihoods() - batch.log_likelihoods()[:2].mean())
+    expected = reward[:, None, None] * (alpha - drawn) * batch.real[:, :, None] / batch.real.sum()
     np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_baseline_of_reinforce_is_first_the_mean_log_likelihood():
+    batch = Reinforce()
+    baseline, is_known = batch.layer.get_weights()
+    assert (baseline, is_known) == (0, 0)
+    batch.loss(batch.logits)
+    baseline, is_known = batch.layer.get_weights()
+    np.testing.assert_allclose(baseline, batch.log_likelihoods()[:2].mean(), rtol=1e-5)  # 0.9 mean + 0.1 mean
+    assert is_known == 1
 
 
 def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
@@ -92,15 +101,11 @@ def test_negative_labels_do_not_count_in_the_attention_loss(caption_tokenizer):
     layer, logits = model.attention_loss, rng.normal(size=(2, 3, 131)).astype("float32")
     scores, noise = ops.softmax(rng.normal(size=(2, 3, 64)).astype("float32")), np.zeros((2, 3, 64), "float32")
     real, losses = np.array([[1, 1, 0], [1, 0, 0]]), []
-    labels = real * 7
-    for y, weights in (
-        (labels, real),
-        (np.where(real, labels, -100), None),
-        (np.where(real, labels, -100), [2.0, 3.0]),
-    ):
+    labels, negative = real * 7, np.where(real, 7, -100)
+    for y, weights in ((labels, real.astype("float32")), (negative, None), (negative, np.array([2, 3], "float32"))):
         layer(logits, scores, noise)
         layer.baseline_known.assign(0.0)
-        loss = model._added_loss(y, logits, None if weights is None else np.array(weights, "float32"), training=True)
+        loss = model._added_loss(y, logits, weights, training=True)
         losses.append([float(loss), *layer.get_weights()])
     np.testing.assert_allclose(losses[1:], [losses[0]] * 2, rtol=1e-6)
     assert losses[0][0] > 0

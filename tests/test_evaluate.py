@@ -30,27 +30,31 @@ def test_the_attributes_of_a_task_are_consistent(task):
     assert task.spec.metric in ("loss", "accuracy", *task.data.text_metrics)
 
 
+CHARACTERS = {"tokenizer_kind": "characters"}
 FILES = [
-    (ka.Translator, "".join(f"{a}\t{b}\n" for a, b in PAIRS), PAIRS, {"preset": "rnn_seq2seq", **RECURRENT}),
-    (ka.CausalLM, "\n".join(LINES), ["\n".join(LINES)], RECURRENT),
-    (ka.MaskedLM, "\n".join(LINES), ["\n".join(LINES)], TINY),
-    (ka.PermutationLM, "\n".join(LINES), ["\n".join(LINES)], TINY),
-    (ka.TextClassifier, "".join(f"{a}\t{b}\n" for a, b in LABELLED), LABELLED, RECURRENT),
+    (
+        ka.Translator,
+        "".join(f"{a}\t{b}\n" for a, b in PAIRS),
+        PAIRS,
+        CHARACTERS | {"preset": "rnn_seq2seq", **RECURRENT},
+    ),
+    (ka.CausalLM, "\n".join(LINES), ["\n".join(LINES)], CHARACTERS | RECURRENT),
+    (ka.MaskedLM, "\n".join(LINES), ["\n".join(LINES)], CHARACTERS | TINY),
+    (ka.PermutationLM, "\n".join(LINES), ["\n".join(LINES)], CHARACTERS | TINY),
+    (ka.TextClassifier, "".join(f"{a}\t{b}\n" for a, b in LABELLED), LABELLED, CHARACTERS | RECURRENT),
     (ka.TextTagger, "\n\n".join("\n".join(map("\t".join, s)) for s in TAGGED), TAGGED, RECURRENT),
 ]
 
 
-@pytest.mark.parametrize(("task", "text", "examples", "sizes"), FILES, ids=[row[0].__name__ for row in FILES])
-def test_a_file_becomes_a_model_and_batches(task, text, examples, sizes, tmp_path):
+@pytest.mark.parametrize(("task", "text", "examples", "options"), FILES, ids=[row[0].__name__ for row in FILES])
+def test_a_file_becomes_a_model_and_batches(task, text, examples, options, tmp_path):
     (tmp_path / "examples.txt").write_text(text)
     assert task.data.read([str(tmp_path / "examples.txt")]) == examples
-    kind = {} if task is ka.TextTagger else {"tokenizer_kind": "characters"}
-    model = task.from_examples(examples * 2, **kind, vocabulary_size=60, **sizes)
+    model = task.from_examples(examples * 2, vocabulary_size=60, **options)
     assert all(tokenizer.vocabulary_size() > 8 for tokenizer in model.tokenizers.values())
     inputs, labels, _ = model.make_batches(examples, max_tokens=97, shuffle=False)[0]
     assert set(inputs) <= set(model.input)
-    rows = {len(array) for array in [*inputs.values(), *(labels.values() if isinstance(labels, dict) else [labels])]}
-    assert len(rows) == 1
+    assert len({len(array) for array in keras.tree.flatten([inputs, labels])}) == 1  # as many rows in each
     with pytest.raises(ValueError, match="There are 3 files"):
         task.data.read(["a", "b", "c"])
 
@@ -183,42 +187,47 @@ def test_a_tagger_of_other_labels_has_no_f1(labels):
     assert tagger.data.output_metrics(tagger) == ()
 
 
-def log_probabilities(model, inputs):
-    logits = model(inputs)
-    logits = np.asarray(logits["logits"] if isinstance(logits, dict) else logits, "float64")
-    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+def token_arrays(part):
+    """Return the arrays for tokens; a model of next sentences also has others."""
+    return part["logits"] if isinstance(part, dict) else part
 
 
-LANGUAGE_MODELS = [
-    (ka.CausalLM, RECURRENT, {"loss", "perplexity", "signature"}),
+def totals(model, documents) -> np.ndarray:
+    """Return the sum over all tokens of the losses, of the correct predictions, and of the weights."""
+    batches, sums = model.make_batches(documents, shuffle=False), np.zeros(3)
+    for inputs, *targets in (batches[i] for i in range(len(batches))):
+        labels, weights = map(token_arrays, targets)
+        logits = np.asarray(token_arrays(model(inputs)), "float64")
+        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses = -np.take_along_axis(log_probs, labels[..., None], -1)[..., 0]
+        sums += [(x * weights).sum() for x in (losses, log_probs.argmax(-1) == labels, 1)]
+    return sums
+
+
+DOCUMENTS = ["\n".join(LINES * 5), "\n".join(LINES)]  # two batches of different size
+ACCURACIES = [
     (ka.MaskedLM, {**TINY, "next_sentence": False}, {"loss", "accuracy", "signature"}),
     (ka.MaskedLM, TINY, {"loss", "accuracy", "next_sentence_accuracy", "signature"}),
     (ka.PermutationLM, TINY, {"loss", "accuracy", "signature"}),
 ]
 
 
-@pytest.mark.parametrize(("task", "sizes", "names"), LANGUAGE_MODELS)
-def test_loss_is_the_mean_over_all_tokens(task, sizes, names):
-    """For two batches of different size: the sum of the losses divided by the sum of the weights."""
-    documents = ["\n".join(LINES * 5), "\n".join(LINES)]
-    model = task.from_examples(documents, tokenizer_kind="characters", max_length=41, **sizes)
-    batches = model.make_batches(documents, shuffle=False)
-    scores = ka.evaluate(model, documents)
-    costs = weights = right = 0.0
-    for inputs, labels, weight in (batches[i] for i in range(len(batches))):
-        if isinstance(labels, dict):
-            labels, weight = labels["logits"], weight["logits"]
-        log_probs = log_probabilities(model, inputs)
-        costs -= (np.take_along_axis(log_probs, labels[..., None], -1)[..., 0] * weight).sum()
-        right += ((log_probs.argmax(-1) == labels) * weight).sum()
-        weights += weight.sum()
+@pytest.mark.parametrize(("task", "sizes", "names"), ACCURACIES)
+def test_loss_and_accuracy_are_means_over_all_tokens(task, sizes, names):
+    model = task.from_examples(DOCUMENTS, max_length=41, **CHARACTERS, **sizes)
+    scores, (losses, correct, weights) = ka.evaluate(model, DOCUMENTS), totals(model, DOCUMENTS)
     assert set(scores) == names
-    if task is ka.CausalLM:  # its windows overlap, so that each token has a longer context
-        assert scores["perplexity"] == pytest.approx(np.exp(scores["loss"]))
-        assert 1 < scores["perplexity"] < 2 * np.exp(costs / weights)
-    else:
-        assert scores["loss"] == pytest.approx(costs / weights, rel=1e-4)
-        assert scores["accuracy"] == pytest.approx(right / weights, abs=1e-6)
+    assert scores["loss"] == pytest.approx(losses / weights, rel=1e-4)
+    assert scores["accuracy"] == pytest.approx(correct / weights, abs=1e-6)
+
+
+def test_the_perplexity_of_a_language_model_is_that_of_its_loss():
+    """Its windows overlap, so that each token has a longer context than in a batch."""
+    model = ka.CausalLM.from_examples(DOCUMENTS, max_length=41, **CHARACTERS, **RECURRENT)
+    scores, (losses, _, weights) = ka.evaluate(model, DOCUMENTS), totals(model, DOCUMENTS)
+    assert set(scores) == {"loss", "perplexity", "signature"}
+    assert scores["perplexity"] == pytest.approx(np.exp(scores["loss"]))
+    assert 1 < scores["perplexity"] < 2 * np.exp(losses / weights)
 
 
 def test_evaluate_does_not_change_the_compiled_model():

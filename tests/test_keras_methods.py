@@ -11,6 +11,7 @@ import threading
 import keras
 import numpy as np
 import pytest
+from dtype_policies import dtype_policy
 
 import keras_attention as ka
 from keras_attention.generation.constraints import constrained_candidates
@@ -206,18 +207,19 @@ def test_the_torch_backend_is_refused():
         backend.check_backend("torch")
 
 
-@pytest.mark.parametrize("floatx", ["float16", "float64"])
+@pytest.fixture(params=["float16", "float64"])
+def floatx(request):
+    """Keras' global floatx, which is float32 again after the test."""
+    keras.config.set_floatx(request.param)
+    yield request.param
+    keras.config.set_floatx("float32")
+
+
 def test_the_floatx_of_keras_json_is_replaced(floatx):
-    policy = keras.config.dtype_policy()
-    keras.config.set_floatx(floatx)
-    keras.config.set_dtype_policy(floatx)
-    try:
+    with dtype_policy(floatx):
         with pytest.warns(UserWarning, match=f"replaces floatx '{floatx}'"):
             backend.use_float32()
         assert (keras.config.floatx(), keras.config.dtype_policy().name) == ("float32", "float32")
-    finally:
-        keras.config.set_floatx("float32")
-        keras.config.set_dtype_policy(policy)
 
 
 @pytest.fixture
@@ -232,17 +234,13 @@ def _channels_first():
     ("name", "shape", "expected"),
     [
         ("small_cnn", (8, 8, 96), [1 / 127.5 - 1, 2 / 127.5 - 1, 3 / 127.5 - 1]),
-        ("vgg16", (1, 1, 512), [3 - 103.939, 2 - 116.779, 1 - 123.68]),  # BGR, minus the means of ImageNet
+        ("vgg16", (1, 1, 512), [3 - 103.939, 2 - 116.779, 1 - 123.68]),  # blue, green, red, minus ImageNet's means
     ],
 )
 def test_image_encoders_are_the_same_with_channels_first(name, shape, expected):
     preprocess, network = make_network(name, 32)
     assert network.output_shape[1:] == shape
     assert {layer.data_format for layer in network.layers if hasattr(layer, "data_format")} == {"channels_last"}
-    # VGG: blue, green, red, minus their means in ImageNet
-    expected = (
-        np.array([3.0 - 103.939, 2.0 - 116.779, 1.0 - 123.68]) if name == "vgg16" else np.array([1, 2, 3]) / 127.5 - 1
-    )
     pixel = np.array([[[[1.0, 2.0, 3.0]]]], "float32")
     np.testing.assert_allclose(keras.ops.convert_to_numpy(preprocess(pixel))[0, 0, 0], expected, rtol=1e-5)
     assert keras.config.image_data_format() == "channels_first"
@@ -265,15 +263,11 @@ def test_an_epoch_of_30_shapes_traces_the_update_once(tokenizer, monkeypatch):
     assert (len(batches), len(traced)) == (30, 1)
 
 
-@pytest.mark.parametrize("floatx", ["float16", "float64"])
-def test_a_search_does_not_depend_on_a_later_floatx(floatx):
+@pytest.mark.usefixtures("floatx")
+def test_a_search_does_not_depend_on_a_later_floatx():
     arguments = np.zeros((1, 1, 2)), np.zeros((1, 1, 1), "int32"), np.zeros((1, 1), "int32")
     strategy = ka.Greedy(min_new_tokens=1)
-    keras.config.set_floatx(floatx)
-    try:
-        log_probs, tokens = constrained_candidates(*arguments, strategy, 1, np.array([0]), np.array([[0]]))
-    finally:
-        keras.config.set_floatx("float32")
+    log_probs, tokens = constrained_candidates(*arguments, strategy, 1, np.array([0]), np.array([[0]]))
     assert keras.backend.standardize_dtype(log_probs.dtype) == "float32"
     assert np.array(tokens).tolist() == [[[0]]]
     np.testing.assert_allclose(np.array(log_probs), [[[math.log(0.5)]]], rtol=1e-6)

@@ -12,10 +12,11 @@ def ones(*shape):
     return np.ones(shape, bool)
 
 
+HASH_BUCKETS = {"hash_buckets": 13}
 POSITIVE = [
     (layers.AdditiveAttention, {"units": 7}),
-    (layers.AffixEncoder, {"vocabulary_size": 11, "affix_dim": 3, "max_affix_length": 2, "hash_buckets": 13}),
-    (layers.BagOfNGrams, {"vocabulary_size": 11, "units": 7, "hash_buckets": 13}),
+    (layers.AffixEncoder, {"vocabulary_size": 11, "affix_dim": 3, "max_affix_length": 2, **HASH_BUCKETS}),
+    (layers.BagOfNGrams, {"vocabulary_size": 11, "units": 7, **HASH_BUCKETS}),
     (layers.CharacterEncoder, {"vocabulary_size": 11, "embedding_dim": 3, "units": 14}),
     (layers.DotProductAttention, {"units": 7}),
     (layers.MaskEmbedding, {"width": 7}),
@@ -43,10 +44,15 @@ def assert_refused(layer: type, valid: dict, name: str, value: object, expected:
 @pytest.mark.parametrize(("layer", "valid"), POSITIVE, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_size_must_be_a_positive_integer(layer, valid):
     layer(**valid)
-    for name in valid:
-        expected = "an integer from 1 to 65536." if name == "hash_buckets" else "a positive integer"
+    for name in valid.keys() - HASH_BUCKETS:
         for value in (0, -3, 2.5, "7"):
-            assert_refused(layer, valid, name, value, expected)
+            assert_refused(layer, valid, name, value, "a positive integer")
+
+
+@pytest.mark.parametrize(("layer", "valid"), POSITIVE[1:3], ids=lambda value: getattr(value, "__name__", ""))
+def test_the_number_of_hash_buckets_is_limited(layer, valid):
+    for value in (0, -3, 2.5, "7", 65537):
+        assert_refused(layer, valid, "hash_buckets", value, "an integer from 1 to 65536.")
 
 
 @pytest.mark.parametrize(("layer", "valid"), NOT_NEGATIVE, ids=lambda value: getattr(value, "__name__", ""))
