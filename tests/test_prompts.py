@@ -54,16 +54,20 @@ def test_outputs_are_not_longer_than_the_learned_positions(tokenizer):
 
 @pytest.mark.slow
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="exports")
-@pytest.mark.parametrize("kind", ["sentencepiece", "wordpiece"])
-def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind):
+@pytest.mark.parametrize(
+    ("kind", "begins_word", "line_break"),
+    [
+        ("sentencepiece", lambda piece: piece[:1] == "\u2581" != piece, "\t"),  # it keeps "\n", and the space after it
+        ("wordpiece", str.isalpha, "\n"),
+    ],
+)
+def test_a_space_at_the_end_of_a_prompt_is_not_doubled(kind, begins_word, line_break):
     from graph_export import InGraph
 
     tokenizer = ka.data.train_tokenizer(["we eat bread", "they drink milk"] * 9, kind, 31)
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, units=7, embedding_dim=5, max_length=31)
-    begins = {"sentencepiece": lambda piece: piece[:1] == "\u2581" != piece, "wordpiece": str.isalpha}[kind]
-    within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins(piece))
+    within = tuple(i for i, piece in enumerate(tokenizer.get_vocabulary()) if not begins_word(piece))
     strategy = ka.Greedy(max_new_tokens=3, suppress_tokens=within)  # only pieces that begin a word
-    line_break = "\n" if kind == "wordpiece" else "\t"  # SentencePiece keeps a line break, and the space after it
     prompts = ["we ", "we eat ", "we", "", f"we{line_break}", "we\v"]
     texts_of_model = [output.text for output in model.complete(prompts, strategy)]
     assert all(text.startswith(prompt) for text, prompt in zip(texts_of_model, prompts, strict=True))

@@ -123,12 +123,14 @@ def test_decoder_without_attention_equals_a_keras_layer_and_a_projection(cell, l
     np.testing.assert_allclose(array(outputs), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("is_masked", [False, True])
-def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(is_masked):
+MASK = np.array([[True] * 5, [True, False, True, False, False]])
+
+
+@pytest.mark.parametrize(("mask", "real"), [(None, 1.0), (MASK, MASK[..., None])], ids=["all", "masked"])
+def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(mask, real):
     """In training, the decoder has a gradient of its own; Keras differentiates its layer automatically."""
     tf = pytest.importorskip("tensorflow")
     decoder, x, states = RecurrentDecoder(units=7, output_dim=3), random(2, 5, 11), [random(2, 13)] * 2
-    mask = np.array([[True] * 5, [True, False, True, False, False]]) if is_masked else None
     decoder(x, mask=mask, initial_state=states)
     layer = keras.layers.LSTM(7, return_sequences=True, zero_output_for_mask=True)
     layer.build((2, 5, 11))
@@ -144,8 +146,7 @@ def test_the_gradient_of_an_lstm_decoder_equals_that_of_a_keras_layer(is_masked)
 
     def expected():
         first = [project(state) for project, state in zip(decoder.state_projections, states, strict=True)]
-        outputs = keras.ops.tanh(decoder.output_projection(layer(inputs, initial_state=first, mask=mask)))
-        return outputs if mask is None else outputs * mask[:, :, None]
+        return keras.ops.tanh(decoder.output_projection(layer(inputs, initial_state=first, mask=mask))) * real
 
     computed = gradients(
         lambda: decoder(inputs, mask=mask, initial_state=states, training=True), decoder.cells[0].weights
@@ -165,18 +166,27 @@ def test_an_lstm_decoder_has_no_outputs_and_no_gradient_for_0_steps():
     assert [array(g).any() for g in tape.gradient(outputs, kernels)] == [False]
 
 
-@pytest.mark.parametrize(("has_memory", "is_masked"), [(False, False), (False, True), (True, True)])
-def test_a_graph_of_unknown_sizes_accepts_0_steps(has_memory, is_masked):
+MEMORY = {"memory": random(2, 4, 13)}
+
+
+@pytest.mark.parametrize(
+    ("attention", "memory", "use_mask"),
+    [
+        (None, {}, lambda mask: None),
+        (None, {}, lambda mask: mask),
+        (AdditiveAttention(5), MEMORY, lambda mask: mask),
+    ],
+)
+def test_a_graph_of_unknown_sizes_accepts_0_steps(attention, memory, use_mask):
     tf = pytest.importorskip("tensorflow")
-    decoder = RecurrentDecoder(units=7, output_dim=3, attention=AdditiveAttention(5) if has_memory else None)
-    memory = {"memory": random(2, 4, 13)} if has_memory else {}
+    decoder = RecurrentDecoder(units=7, output_dim=3, attention=attention)
     decoder(random(2, 5, 11), **memory)
     kernel = decoder.cells[0].recurrent_kernel
 
     @tf.function(autograph=False)
     def outputs_and_gradient(x, mask):
         with tf.GradientTape() as tape:
-            outputs = decoder(x, mask=mask if is_masked else None, training=True, **memory)
+            outputs = decoder(x, mask=use_mask(mask), training=True, **memory)
             total = tf.reduce_sum(outputs)
         return outputs, tape.gradient(total, kernel.value)
 

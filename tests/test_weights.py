@@ -1,5 +1,7 @@
 """Weights of transformers: equal outputs, and equal weights after reading, writing and reading again."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -219,39 +221,39 @@ def written(tokens, end: int) -> list[int]:
     return [int(i) for i in np.asarray(tokens)][: list(tokens).index(end) if end in tokens else None]
 
 
-@pytest.mark.parametrize(("width", "penalty"), [(1, 1.0), (1, 1.7), (3, 1.0)])
-def test_gpt2_generates_the_tokens_of_transformers(width, penalty, saved):
+BEAMS = functools.partial(ka.BeamSearch, num_beams=3, length_penalty=0.0)
+
+
+@pytest.mark.parametrize(("make_strategy", "penalty"), [(ka.Greedy, 1.0), (ka.Greedy, 1.7), (BEAMS, 1.0)])
+def test_gpt2_generates_the_tokens_of_transformers(make_strategy, penalty, saved):
     model, directory = saved("GPT2LMHeadModel")
     converted, prompt, length = from_huggingface(directory), IDS[:1, :4], 9
+    options = {"max_new_tokens": length, "suppress_tokens": (END,), "repetition_penalty": penalty}
+    strategy = make_strategy(**options)
     with torch.no_grad():
         generated = model.generate(
-            longs(prompt), max_new_tokens=length, num_beams=width, do_sample=False, length_penalty=0.0,
+            longs(prompt), max_new_tokens=length, num_beams=strategy.num_beams, do_sample=False, length_penalty=0.0,
             early_stopping=False, min_new_tokens=length, pad_token_id=PAD, repetition_penalty=penalty,
         )  # fmt: skip
-    options = {"max_new_tokens": length, "suppress_tokens": (END,), "repetition_penalty": penalty}
-    search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_fields(np.array([3 + length]), np.array([0]), prompt[:, 1:], MASK[:1, 1:4])
     inputs = {"token_ids": prompt[:, :3], "padding_mask": MASK[:1, :3], "start_ids": prompt[:, 0], **prefix}
-    tokens = best_tokens(converted, inputs, search, ("token_ids", "padding_mask"))
+    tokens = best_tokens(converted, inputs, strategy, ("token_ids", "padding_mask"))
     assert tokens == [[int(i) for i in generated[0, 1:]]]
 
 
-@pytest.mark.parametrize("width", [1, 4])
-def test_marian_generates_the_tokens_of_transformers(width, saved):
+@pytest.mark.parametrize("make_strategy", [ka.Greedy, BEAMS])
+def test_marian_generates_the_tokens_of_transformers(make_strategy, saved):
     model, directory = saved("MarianMTModel")
-    converted = from_huggingface(directory)
+    converted, strategy = from_huggingface(directory), make_strategy(max_new_tokens=14, suppress_tokens=(PAD,))
     with torch.no_grad():
         generated = model.generate(
-            longs(IDS), attention_mask=longs(MASK), max_new_tokens=14, num_beams=width, do_sample=False,
+            longs(IDS), attention_mask=longs(MASK), max_new_tokens=14, num_beams=strategy.num_beams, do_sample=False,
             length_penalty=0.0, early_stopping=False, suppress_tokens=[PAD],
         )  # fmt: skip
-    options = {"max_new_tokens": 14, "suppress_tokens": (PAD,)}
-    search = ka.BeamSearch(num_beams=width, length_penalty=0.0, **options) if width > 1 else ka.Greedy(**options)
     prefix = search_fields(np.array([14, 14]), np.array([0, 0]), IDS[:, :0], MASK[:, :0])
     inputs = {"source_ids": IDS, "source_mask": MASK, "start_ids": np.array([PAD, PAD]), **prefix}
-    for tokens, target in zip(
-        best_tokens(converted, inputs, search, ("source_ids", "source_mask")), generated, strict=True
-    ):
+    texts = best_tokens(converted, inputs, strategy, ("source_ids", "source_mask"))
+    for tokens, target in zip(texts, generated, strict=True):
         assert written(np.array(tokens), END) == written(target[1:].numpy(), END)
 
 
@@ -278,11 +280,15 @@ def test_a_classifier_computes_what_its_problem_type_says(case, saved, tmp_path)
     computed = converted._compute({**batch(converted), "valid": np.array([True, True])})
     close(computed["probabilities"], activate(transformers_outputs(model).logits), slice(None))
     to_huggingface(converted, tmp_path / "out")
-    again = from_huggingface(tmp_path / "out")
-    same(again, converted)
-    if problem_type != "single_label_classification":
-        with pytest.raises(ValueError, match=f"`problem_type` is '{problem_type}'; expected 'single_label"):
-            converted.make_batches([("we", "LABEL_0")])
+    same(from_huggingface(tmp_path / "out"), converted)
+
+
+@pytest.mark.parametrize("case", ["regression", "several labels"])
+def test_only_a_classifier_of_one_label_per_text_is_trained(case, saved):
+    sizes, problem_type, _ = PROBLEMS[case]
+    _, directory = saved("BertForSequenceClassification", sizes)
+    with pytest.raises(ValueError, match=f"`problem_type` is '{problem_type}'; expected 'single_label"):
+        from_huggingface(directory).make_batches([("we", "LABEL_0")])
 
 
 def test_a_pipeline_of_transformers_writes_the_same_labels(tmp_path):
