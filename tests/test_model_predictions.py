@@ -37,6 +37,24 @@ def test_predictions_are_the_same_in_any_batch(row, model, tokenizer):
     assert alone == predictions(row, tokenizer)
 
 
+def num_tokens(output) -> int:
+    return len(output.target_pieces if hasattr(output, "target_pieces") else output.pieces)
+
+
+@each(row for row in ROWS if row.writes_text and row.export)
+def test_a_text_is_the_same_after_others_have_left_the_batch(row, model, tokenizer):
+    """Half of the sampled texts end in the first 16 steps, and then the others run in a smaller batch."""
+    texts, most_tokens = row.texts[:2] * 4, tuple(range(17, tokenizer.vocabulary_size()))
+    options = {"max_new_tokens": 29, "temperature": 9.0, "suppress_tokens": most_tokens}
+    strategies = [ka.Sampling(seed=seed, **options) for seed in range(8)]
+    predict = getattr(model, row.predict_method)
+    together = predict(texts, strategies[0], batch_size=8)
+    assert sorted(map(num_tokens, together))[3] < 16 < max(map(num_tokens, together))
+    alone = [predict([text], strategy)[0] for text, strategy in zip(texts, strategies, strict=True)]
+    assert strings(together) == strings(alone)
+    np.testing.assert_allclose([x.score for x in together], [x.score for x in alone], rtol=1e-4)
+
+
 @each(row for row in ROWS if row.export == TRACED)
 def test_a_saved_model_and_its_graph_predict_the_same(row, model, tokenizer, loaded):
     assert loaded.config == model.config

@@ -9,6 +9,7 @@ import keras_attention as ka
 from keras_attention.generation.top_tokens import top_tokens
 
 NEVER_END = {"suppress_tokens": (END,)}
+eager_loop = pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts the steps of an eager loop")
 
 
 def test_greedy_search_takes_the_most_probable_token():
@@ -61,7 +62,7 @@ def test_the_end_token_may_equal_the_start_token():
     assert texts(found) == [(2, 3, END)]
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="counts the steps of an eager loop")
+@eager_loop
 def test_prompts_of_different_lengths_need_no_further_steps():
     """`start` reads prompts of 2 and 5 tokens; 3 steps continue both, each with its own random numbers."""
     model, prompts = TableModel(table(7, 3)), [(2, 3), (4, 5, 6, 2, 4)]
@@ -73,6 +74,46 @@ def test_prompts_of_different_lengths_need_no_further_steps():
         assert text[:-3] == prompt
         limit = len(prompt) + 3
         assert texts(search(model, strategy, (limit,), [prompt], seeds=[row], read=(len(prompt),))) == [text]
+
+
+class CountingModel(TableModel):
+    """Records the number of texts in the batch of each step."""
+
+    batch_sizes: tuple[int, ...] = ()
+
+    def step(self, tokens, state):
+        self.batch_sizes += (tokens.shape[0],)
+        return super().step(tokens, state)
+
+
+LIMITS = (3, 40, 16, 20, 32)
+# 5 texts run for 16 steps, 4 places have the 3 longer ones, and the longest is alone after 32 steps.
+BATCH_SIZES = (5,) * 16 + (4,) * 16 + (1,) * 8
+
+
+@eager_loop
+@pytest.mark.parametrize("strategy", [ka.Greedy(**NEVER_END), ka.BeamSearch(num_beams=3, **NEVER_END)], ids=repr)
+def test_ended_texts_leave_the_batch(strategy):
+    model = CountingModel(table(7, 6))
+    found = search(model, strategy, LIMITS)
+    assert model.batch_sizes == BATCH_SIZES
+    for row, limit in enumerate(LIMITS):
+        alone = search(model, strategy, (limit,))
+        assert texts(found, row) == texts(alone)
+        np.testing.assert_allclose(found["final_scores"][row], alone["final_scores"][0], rtol=1e-5)
+
+
+@eager_loop
+def test_the_attention_of_ended_texts_is_kept():
+    model = CountingModel(table(7, 6), np.random.default_rng(4).random((7, 3)))
+    strategy = ka.BeamSearch(num_beams=3, coverage_penalty=0.3, **NEVER_END)
+    found = search(model, strategy, LIMITS)
+    assert model.batch_sizes == BATCH_SIZES
+    for row, limit in enumerate(LIMITS):
+        alone = search(model, strategy, (limit,))
+        assert texts(found, row) == texts(alone)
+        np.testing.assert_allclose(found["attention"][row, :, :limit], alone["attention"][0], rtol=1e-6)
+        assert not found["attention"][row, :, limit:].any()
 
 
 @pytest.mark.parametrize(("size", "count"), [(1000, 5), (1013, 5), (7, 3)])  # chunks, chunks with padding, no chunks

@@ -12,8 +12,8 @@ import keras
 from keras import ops
 
 from keras_attention.generation.base_strategy import Strategy
-from keras_attention.generation.search_loop import run_loop
-from keras_attention.generation.search_step import LoopState, SearchStep
+from keras_attention.generation.search_loop import Results, run_loop
+from keras_attention.generation.search_step import SearchStep, SearchTexts
 from keras_attention.layers.decoding.cache import repeat_beams
 
 
@@ -71,7 +71,7 @@ def generate(model: Any, inputs: dict, strategy: Strategy, search_inputs: Search
     Args:
         model: has two methods: `start(inputs, length) -> state`, with length the maximum number of tokens, and
             `step(tokens, state) -> (logits, state, attention)`. Tokens are (B, K), logits (B, K, V), attention is
-            (B, K, S) or None, and a state is a dict of `constants` and `carry`. With attention,
+            (B, K, S) or None, and a state is a dict of `constants` (B, ...) and `carry` (B, K, ...). With attention,
             `constants["mask"]` (B, S) is True for positions that may be attended to.
         inputs: dict of tensors for `start`. If it has `token_ids` (B, L) and `padding_mask` (B, L), `start` reads these
             tokens in one pass. They are the start token and the prefix, without at least its last token.
@@ -103,42 +103,46 @@ def generate(model: Any, inputs: dict, strategy: Strategy, search_inputs: Search
     prompt = ops.concatenate([ops.expand_dims(start_ids, 1), prefix_ids], axis=1)  # (B, 1 + T)
     state = repeat_beams(model.start(inputs, steps), strategy.num_beams)
     prefix = ops.where(search_inputs.prefix_mask, prefix_ids, -1)
-    step = SearchStep(
-        model=model,
-        strategy=strategy,
+    texts = SearchTexts(
         constants=state["constants"],
         start_ids=start_ids,
-        end_id=end_id,
         length_limits=ops.expand_dims(ops.minimum(ops.cast(search_inputs.limits, "int32"), steps), 1),
         prefix=prefix,
         prefix_lengths=ops.sum(ops.cast(prefix >= 0, "int32"), axis=1, keepdims=True),
-        positions=ops.arange(steps, dtype="int32"),
         seeds=search_inputs.seeds,
+    )
+    step = SearchStep(
+        model=model,
+        strategy=strategy,
+        weights=state.get("weights", {}),
+        texts=texts,
+        end_id=end_id,
+        positions=ops.arange(steps, dtype="int32"),
         stop_table=search_inputs.stop_table,
     )
-    num_read = ops.zeros_like(step.prefix_lengths)
+    num_read = ops.zeros_like(texts.prefix_lengths)
     if "token_ids" in inputs:
         num_read = ops.sum(ops.cast(inputs["padding_mask"], "int32"), axis=1, keepdims=True)
     cache = dict(state.get("cache", {}))
     past = cache.pop("past", {})
     first = step.first_state(state["carry"], cache, prompt, num_read)
-    return _results(run_loop(step.may_improve, step.advance, first, past))
+    return _to_dict(run_loop(step, first, past))
 
 
-def _results(loop: LoopState) -> dict:
+def _to_dict(results: Results) -> dict:
     """Return the results of `generate`. On TensorFlow, T is the largest length; JAX needs a fixed shape."""
-    final_scores, lengths, history = loop.finished
+    final_scores, lengths, history = results.finished
     tokens = history["tokens"]
     steps = ops.max(lengths) if keras.backend.backend() == "tensorflow" else ops.shape(tokens)[2]
-    results = {"tokens": tokens[:, :, :steps], "lengths": lengths, "final_scores": final_scores}
-    if loop.attention:
-        attention_scores = loop.attention.attention_scores[:steps]
+    outputs = {"tokens": tokens[:, :, :steps], "lengths": lengths, "final_scores": final_scores}
+    if "parent_beams" in history:
+        attention_scores = results.attention_scores[:steps]
         parent_beams = history["parent_beams"][:, :, :steps]
         beams = ops.one_hot(parent_beams, attention_scores.shape[2], dtype="float32")  # (B, N, T, K)
         attention = ops.einsum("tbks,bntk->bnts", attention_scores, beams)
         is_written = ops.arange(steps) < ops.expand_dims(lengths, -1)
-        results["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)
-    return results
+        outputs["attention"] = ops.where(ops.expand_dims(is_written, -1), attention, 0.0)
+    return outputs
 
 
 def best_hypotheses(results: dict, valid) -> dict:

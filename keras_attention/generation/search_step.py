@@ -60,20 +60,27 @@ class LoopState(NamedTuple):
     attention: AttentionRecord | tuple  # () for a model without attention
 
 
+class SearchTexts(NamedTuple):
+    """What a step reads of each text, and does not change."""
+
+    constants: Any  # of the model, tensors (B, ...)
+    start_ids: Any  # (B,)
+    length_limits: Any  # (B, 1) the maximum number of tokens
+    prefix: Any  # (B, T) the prefix tokens, -1 after the prefix
+    prefix_lengths: Any  # (B, 1) their number
+    seeds: Any  # (B,)
+
+
 @dataclasses.dataclass(frozen=True)
 class SearchStep:
     """The inputs that are the same at every step of a search; see `generate`."""
 
     model: Any
     strategy: Strategy
-    constants: Any
-    start_ids: Any
+    weights: dict  # of the model, {} if it has none
+    texts: SearchTexts
     end_id: int
-    length_limits: Any  # (B, 1) the maximum number of tokens
-    prefix: Any  # (B, T) the prefix tokens, -1 after the prefix
-    prefix_lengths: Any  # (B, 1) their number
     positions: Any  # (T,) 0, 1, ...
-    seeds: Any
     stop_table: Any
 
     def first_state(self, carry, cache: dict, prompt, num_read) -> LoopState:
@@ -85,7 +92,7 @@ class SearchStep:
             prompt: (B, 1 + T), the start token and the prefix.
             num_read: (B, 1) int, the number of tokens of each prompt that `start` has read.
         """
-        (batch, steps), beams = ops.shape(self.prefix), self.strategy.num_beams
+        (batch, steps), beams = ops.shape(self.texts.prefix), self.strategy.num_beams
         tokens_read = ops.where(self.positions < num_read, prompt[:, 1:], 0)
         active_hypotheses = ActiveHypotheses(
             last=ops.repeat(gather_beams(prompt, num_read), beams, axis=1),
@@ -104,32 +111,32 @@ class SearchStep:
         return LoopState(num_read, active_hypotheses, finished, self._first_attention(batch, beams, steps))
 
     def _history(self, tokens) -> dict:
-        return {"tokens": tokens} | ({"parent_beams": ops.zeros_like(tokens)} if "mask" in self.constants else {})
+        return {"tokens": tokens} | ({"parent_beams": ops.zeros_like(tokens)} if "mask" in self.texts.constants else {})
 
     def _first_attention(self, batch, beams: int, steps) -> AttentionRecord | tuple:
-        if "mask" not in self.constants:
+        if "mask" not in self.texts.constants:
             return ()
-        padding = ops.cast(ops.logical_not(self.constants["mask"]), "float32")
+        padding = ops.cast(ops.logical_not(self.texts.constants["mask"]), "float32")
         coverage = ops.repeat(ops.expand_dims(padding, 1), beams, axis=1) if self.strategy.penalizes_coverage else ()
         return AttentionRecord(ops.zeros((steps, batch, beams, ops.shape(padding)[1]), "float32"), coverage)
 
     def may_improve(self, loop: LoopState):
-        """Return whether an active hypothesis could still become one of the N best finished hypotheses."""
-        max_length = ops.maximum(self.length_limits - self.prefix_lengths, 1)
+        """Return (B,) bool, whether an active hypothesis could become one of the N best finished ones of its text."""
+        max_length = ops.maximum(self.texts.length_limits - self.texts.prefix_lengths, 1)
         score_bound = self.strategy.final_score(loop.active.log_probs, max_length)
         score_bound = ops.where(is_possible(loop.active.log_probs), score_bound, NO_HYPOTHESIS)
         better = ops.max(score_bound, 1) > ops.min(loop.finished.final_scores, 1)
-        return ops.any(ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0]))
+        return ops.logical_and(better, loop.t[:, 0] < ops.shape(self.positions)[0])
 
     def advance(self, loop: LoopState, past: dict) -> LoopState:
         """Compute one step; `past` is the part of the model's cache that the step only reads."""
-        state = {"constants": self.constants, "carry": loop.active.carry}
+        state = {"weights": self.weights, "constants": self.texts.constants, "carry": loop.active.carry}
         if past:
             state["cache"] = {**loop.active.cache, "past": past}
         logits, state, attention = self.model.step(loop.active.last, state)
         proposal = self._propose(logits, loop)
         record, coverage = self._record(attention, loop, proposal.parents)
-        at_limit, is_t = loop.t + 1 >= self.length_limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
+        at_limit, is_t = loop.t + 1 >= self.texts.length_limits, ops.expand_dims(ops.equal(self.positions, loop.t), 1)
         return LoopState(
             t=loop.t + 1,
             active=self._extend(loop, proposal, state, at_limit, is_t),
@@ -145,20 +152,20 @@ class SearchStep:
             loop.t,
             strategy,
             self.end_id,
-            self.start_ids,
-            self.prefix_lengths,
+            self.texts.start_ids,
+            self.texts.prefix_lengths,
         )
         log_probs, tokens = force_prefix(*candidates, prefix_token)
         return strategy.propose(
             ops.expand_dims(loop.active.log_probs, -1) + log_probs,
             tokens,
             functools.partial(self._ends, loop, prefix_token >= 0),
-            lambda: uniform_numbers(self.seeds, loop.t, strategy.num_beams),
+            lambda: uniform_numbers(self.texts.seeds, loop.t, strategy.num_beams),
         )
 
     def _prefix_token(self, loop: LoopState):
         """Return the prefix token of this step, (B, 1), or -1."""
-        return gather_beams(self.prefix, ops.minimum(loop.t, self.positions[-1]))
+        return gather_beams(self.texts.prefix, ops.minimum(loop.t, self.positions[-1]))
 
     def _ends(self, loop: LoopState, is_prefix, parents, tokens):
         """Return whether a token (B, J) ends the text of its beam (B, J); a prefix token does not."""
@@ -218,7 +225,7 @@ class SearchStep:
         return keras.tree.map_structure(lambda values: gather_beams(values, best), both)
 
     def _final_scores(self, log_probs, parents, length, coverage):
-        length = ops.maximum(length - self.prefix_lengths, 1)
+        length = ops.maximum(length - self.texts.prefix_lengths, 1)
         coverage = None if coverage is None else gather_beams(coverage, parents)
         final_scores = self.strategy.final_score(log_probs, length, coverage)
         return ops.where(is_possible(log_probs), final_scores, NO_HYPOTHESIS)

@@ -1,6 +1,7 @@
 """A `TransformerBlock` that generates text: it reads the prompt in one pass, and then one token per beam in each step.
 
-    block_constants  what no step changes: merged layers, keys and values of the memory
+    block_weights    the merged layers
+    block_memory     keys and values of the memory
     prefill_block    tokens of the prompt (B L, M)      -> outputs (B L, M), the key/value cache of the prompt
     step_block       one token per beam (B K, M)        -> outputs (B K, M), the recent cache with its keys and values
 
@@ -21,36 +22,15 @@ from keras_attention.layers.decoding.step_attention import cached_attention, mer
 from keras_attention.layers.transformer_block import TransformerBlock
 
 
-def block_constants(block: TransformerBlock, memory: MemoryInputs | None = None) -> dict:
-    """Return what does not change between the steps: merged layers, and the projected keys and values of the memory.
-
-    Args:
-        block: the block.
-        memory: from `memory_inputs`; None without a cross-attention.
-
-    Returns:
-        dict of the merged layers `dense` and, with a memory, `memory_cache`: its `keys` (B, H, D, S) and `values`
-        (B, H, S, D). The values of a memory that is only padding are 0, so that attention to it returns 0.
+def block_weights(block: TransformerBlock) -> dict:
+    """Return the merged layers `dense` of a block: functions that replace its `Dense` layers in decoding, by name.
 
     Example:
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
         >>> block.build((None, None, 21))
-        >>> sorted(block_constants(block)["dense"])
+        >>> sorted(block_weights(block)["dense"])
         ['attention_output', 'hidden', 'output', 'query_key_value']
     """
-    if memory is None:
-        return {"dense": _merged_layers(block)}
-    attention = block.cross_attention
-    keys, values = (
-        split_step_heads(merged_dense(layer)(memory.vectors), memory.sizes, attention.num_heads, attention.key_dim)[0]
-        for layer in (attention.key_projection, attention.value_projection)
-    )
-    scale = ops.cast(ops.expand_dims(memory.scale, -1), values.dtype)
-    return {"dense": _merged_layers(block), "memory_cache": make_cache(keys, values * scale)}
-
-
-def _merged_layers(block: TransformerBlock) -> dict:
-    """Return the functions that replace the `Dense` layers of a block in decoding, by name."""
     attention, cross_attention = block.attention, block.cross_attention
     dense = {
         "query_key_value": merged_dense(
@@ -63,7 +43,36 @@ def _merged_layers(block: TransformerBlock) -> dict:
     if cross_attention is not None:
         dense["cross_query"] = merged_dense(cross_attention.query_projection)
         dense["cross_output"] = merged_dense(cross_attention.output_projection)
-    return dense
+    return {"dense": dense}
+
+
+def block_memory(block: TransformerBlock, memory: MemoryInputs) -> dict:
+    """Return the `memory_cache` of a block with a cross-attention: the projected keys and values of the memory.
+
+    The values of a memory that is only padding are 0, so that attention to it returns 0.
+
+    Args:
+        block: the block.
+        memory: from `memory_inputs`.
+
+    Returns:
+        dict of `memory_cache`: its `keys` (B, H, D, S) and `values` (B, H, S, D).
+
+    Example:
+        >>> from keras_attention.layers.decoding.cache import memory_inputs
+        >>> block, memory = TransformerBlock(num_heads=3, intermediate_dim=11), keras.ops.ones((2, 5, 13))
+        >>> outputs = block(keras.ops.ones((2, 4, 21)), memory)
+        >>> cache = block_memory(block, memory_inputs(memory, keras.ops.ones((2, 5), bool)))["memory_cache"]
+        >>> tuple(cache["keys"].shape), tuple(cache["values"].shape)
+        ((2, 3, 7, 5), (2, 3, 5, 7))
+    """
+    attention = block.cross_attention
+    keys, values = (
+        split_step_heads(merged_dense(layer)(memory.vectors), memory.sizes, attention.num_heads, attention.key_dim)[0]
+        for layer in (attention.key_projection, attention.value_projection)
+    )
+    scale = ops.cast(ops.expand_dims(memory.scale, -1), values.dtype)
+    return {"memory_cache": make_cache(keys, values * scale)}
 
 
 def prefill_block(
@@ -74,7 +83,7 @@ def prefill_block(
     Args:
         block: a block with `MultiHeadAttention`, or another attention and its `query_and_bias`.
         x: (B L, M); L may be 0.
-        constants: from `block_constants`.
+        constants: `block_weights` and, with a memory, `block_memory`.
         prompt: what all blocks read, from `prompt_inputs`.
         query_and_bias: a function of projected queries (B, H, L, D) that returns the queries and the bias of
             `cached_attention`; the queries as they are and a causal bias when None.
@@ -87,7 +96,7 @@ def prefill_block(
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
         >>> block.build((None, None, 21))
         >>> x = keras.ops.ones((10, 21))  # two prompts of five tokens
-        >>> outputs, cache = prefill_block(block, x, block_constants(block), prompt_inputs((2, 5)))
+        >>> outputs, cache = prefill_block(block, x, block_weights(block), prompt_inputs((2, 5)))
         >>> tuple(outputs.shape), tuple(cache["keys"].shape)
         ((10, 21), (2, 3, 7, 5))
     """
@@ -117,7 +126,7 @@ def step_block(block: TransformerBlock, x, constants: dict, recent_cache: dict, 
     Args:
         block: a block with `MultiHeadAttention`.
         x: (B K, M).
-        constants: from `block_constants`.
+        constants: `block_weights` and, with a memory, `block_memory`.
         recent_cache: `keys` (B, H, D, recent K) and `values` (B, H, recent K, D) of this block.
         past_cache: `keys` (B, H, D, past) and `values` (B, H, past, D) of this block.
         step: what all blocks read in this step, from `begin_step`.
@@ -133,7 +142,7 @@ def step_block(block: TransformerBlock, x, constants: dict, recent_cache: dict, 
         >>> step, state = begin_step(first_state({"block_0": past_cache}, keras.ops.ones((2, 5), bool), length=16))
         >>> recent_cache = state["cache"]["recent"]["block_0"]
         >>> outputs, *_ = step_block(
-        ...     block, keras.ops.ones((2, 21)), block_constants(block), recent_cache, past_cache, step)
+        ...     block, keras.ops.ones((2, 21)), block_weights(block), recent_cache, past_cache, step)
         >>> tuple(outputs.shape)
         (2, 21)
     """
@@ -156,7 +165,7 @@ def run_decoding_branches(
         sizes: (B, Q); one of them may be -1.
         self_attend: a function of queries, keys and values, (B, H, Q, D) each, that returns the context (B, H, Q, D)
             and the new cache.
-        constants: from `block_constants`.
+        constants: `block_weights` and, with a memory, `block_memory`.
         memory_bias: (B, 1, 1, S), None without a memory.
 
     Returns:
@@ -166,7 +175,7 @@ def run_decoding_branches(
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11)
         >>> block.build((None, None, 21))
         >>> attend_to_itself = lambda query, key, value: (value, None)
-        >>> x, constants = keras.ops.ones((10, 21)), block_constants(block)
+        >>> x, constants = keras.ops.ones((10, 21)), block_weights(block)
         >>> tuple(run_decoding_branches(block, x, (2, 5), attend_to_itself, constants)[0].shape)
         (10, 21)
     """

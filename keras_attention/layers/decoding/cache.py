@@ -6,7 +6,8 @@ A decoder (`Transformer`, `RecurrentDecoder`, `RelativeTransformer`) has two met
     step(inputs, state) -> (outputs, state, scores)      one token per beam: inputs and outputs (B, K, M), scores of the
                                                          cross-attention (B, K, S), None without a memory
 
-    state["constants"]   the same at every step: weights, the projected memory and its mask      (B, ...)
+    state["weights"]     of Transformer blocks: merged layers, the same at every step
+    state["constants"]   the same at every step: the projected memory and its mask               (B, ...)
     state["carry"]       updated at every step, and reordered with the beams                     (B, K, ...)
     state["cache"]       of Transformer blocks: grows at every step, and is never reordered
 

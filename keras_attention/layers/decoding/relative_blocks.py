@@ -63,7 +63,7 @@ def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptI
     Args:
         block: a block with `RelativeAttention`.
         x: (B L, M); L may be 0.
-        constants: from `block_constants`.
+        constants: `block_weights`.
         prompt: what all blocks read, from `prompt_inputs`.
         encodings: (2 L, M), from `relative_encodings`.
 
@@ -71,13 +71,13 @@ def prefill_content(block: TransformerBlock, x, constants: dict, prompt: PromptI
         outputs (B L, M); and the key/value cache of the prompt.
 
     Example:
-        >>> from keras_attention.layers.decoding.blocks import block_constants
+        >>> from keras_attention.layers.decoding.blocks import block_weights
         >>> from keras_attention.layers.decoding.cache import prompt_inputs
         >>> from keras_attention.layers.relative import RelativeAttention
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11, attention=RelativeAttention(3, key_dim=5))
         >>> block.build((None, None, 14))
         >>> x, encodings = keras.ops.ones((8, 14)), relative_encodings(4, 4, 14)  # two prompts of four tokens
-        >>> outputs, cache = prefill_content(block, x, block_constants(block), prompt_inputs((2, 4)), encodings)
+        >>> outputs, cache = prefill_content(block, x, block_weights(block), prompt_inputs((2, 4)), encodings)
         >>> tuple(outputs.shape), tuple(cache["keys"].shape)
         ((8, 14), (2, 3, 5, 4))
     """
@@ -99,7 +99,7 @@ def step_streams(
     Args:
         block: a block with `RelativeAttention`.
         x: (B 2 K, M), for each text K tokens, then K queries.
-        constants: from `block_constants`, and `distances` from `decoding_distances`.
+        constants: `block_weights`, and `distances` from `decoding_distances`.
         recent_cache, past_cache: of this block; see `step_block`.
         streams: what all blocks read in this step.
 
@@ -107,7 +107,7 @@ def step_streams(
         outputs (B 2 K, M), the new recent cache, and None, because there is no cross-attention.
 
     Example:
-        >>> from keras_attention.layers.decoding.blocks import block_constants
+        >>> from keras_attention.layers.decoding.blocks import block_weights
         >>> from keras_attention.layers.decoding.cache import begin_step, first_state, make_cache
         >>> from keras_attention.layers.relative import RelativeAttention
         >>> block = TransformerBlock(num_heads=3, intermediate_dim=11, attention=RelativeAttention(3, key_dim=5))
@@ -116,7 +116,7 @@ def step_streams(
         >>> step, state = begin_step(first_state({"block_0": past_cache}, keras.ops.ones((2, 4), bool), length=16))
         >>> recent_cache = state["cache"]["recent"]["block_0"]
         >>> distances = decoding_distances(block, length=16, slots=12, width=14)
-        >>> constants, streams = {**block_constants(block), "distances": distances}, StreamInputs(step, 4, 4)
+        >>> constants, streams = {**block_weights(block), "distances": distances}, StreamInputs(step, 4, 4)
         >>> outputs, *_ = step_streams(block, keras.ops.ones((4, 14)), constants, recent_cache, past_cache, streams)
         >>> tuple(outputs.shape)  # one token and one query for each of two texts
         (4, 14)

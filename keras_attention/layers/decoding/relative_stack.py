@@ -7,7 +7,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attention.layers.decoding.blocks import block_constants
+from keras_attention.layers.decoding.blocks import block_weights
 from keras_attention.layers.decoding.cache import begin_step, first_state, prompt_inputs
 from keras_attention.layers.decoding.relative_blocks import (
     StreamInputs,
@@ -29,10 +29,10 @@ def start_relative_transformer(stack: Any, inputs, length) -> dict:
         length: T, the maximum number of tokens, an integer or a scalar tensor.
 
     Returns:
-        dict of three dicts, for one beam:
+        dict of four dicts, for one beam:
 
-        constants   block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
-                    prompt_mask   (B, L)
+        weights     block_i       the merged layers `dense`, and `distances` (H, D, T + recent)
+        constants   prompt_mask   (B, L)
         carry       position      (B, 1), the number of tokens read
                     written_by    (B, 1, recent), the beam that wrote each recent slot; -1 for none
                     past_bias     (B, 1, L), added to the logits of the past slots
@@ -40,18 +40,18 @@ def start_relative_transformer(stack: Any, inputs, length) -> dict:
                     recent, past  for each block_i, `keys` (B, H, D, slots) and `values` (B, H, slots, D)
     """
     (batch, prompt_length), width = ops.shape(inputs)[:2], inputs.shape[-1]
-    constants = {f"block_{i}": block_constants(block) for i, block in enumerate(stack.blocks)}
+    weights = {f"block_{i}": block_weights(block) for i, block in enumerate(stack.blocks)}
     encodings = relative_encodings(prompt_length, prompt_length, width)
     prompt = prompt_inputs((batch, prompt_length))
     prefill = functools.partial(prefill_content, prompt=prompt, encodings=encodings)
     x = ops.reshape(stack.input_embedding(inputs), (-1, width))  # (B L, M)
-    prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
-    constants["prompt_mask"] = ops.ones((batch, prompt_length), "bool")
-    state = first_state(prompt_caches, constants["prompt_mask"], length)
+    prompt_caches = prefill_stack(stack.blocks, x, weights, prefill)
+    prompt_mask = ops.ones((batch, prompt_length), "bool")
+    state = first_state(prompt_caches, prompt_mask, length)
     recent_slots = state["carry"]["written_by"].shape[2]
     for i, block in enumerate(stack.blocks):
-        constants[f"block_{i}"]["distances"] = decoding_distances(block, length, recent_slots, width)
-    return {"constants": constants, **state}
+        weights[f"block_{i}"]["distances"] = decoding_distances(block, length, recent_slots, width)
+    return {"weights": weights, "constants": {"prompt_mask": prompt_mask}, **state}
 
 
 def step_relative_transformer(stack: Any, inputs, state: dict, queries) -> tuple:

@@ -13,7 +13,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attention.layers.decoding.blocks import block_constants, prefill_block, step_block
+from keras_attention.layers.decoding.blocks import block_memory, block_weights, prefill_block, step_block
 from keras_attention.layers.decoding.cache import begin_step, first_state, memory_inputs, prompt_inputs
 from keras_attention.layers.normalization import apply_norm
 
@@ -31,19 +31,20 @@ def start_transformer(stack: Any, inputs, length, memory, memory_mask, mask) -> 
             `length` counts the padding too.
 
     Returns:
-        dict of `constants`, `carry` and `cache`.
+        dict of `weights`, `constants`, `carry` and `cache`.
     """
-    sizes, constants, block_memory = ops.shape(inputs)[:2], {}, None
+    sizes, constants, projected = ops.shape(inputs)[:2], {}, None
     if stack.has_memory:
         memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-        block_memory = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
-        constants = {"mask": memory_mask, "memory": {"bias": block_memory.bias, "scale": block_memory.scale}}
-    constants |= {f"block_{i}": block_constants(block, block_memory) for i, block in enumerate(stack.blocks)}
-    prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, block_memory))
+        projected = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
+        constants = {"mask": memory_mask, "memory": {"bias": projected.bias, "scale": projected.scale}}
+        constants |= {f"block_{i}": block_memory(block, projected) for i, block in enumerate(stack.blocks)}
+    weights = {f"block_{i}": block_weights(block) for i, block in enumerate(stack.blocks)}
+    prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, projected))
     x = ops.reshape(stack.input_embedding(inputs), (-1, inputs.shape[-1]))  # (B L, M)
-    prompt_caches = prefill_stack(stack.blocks, x, constants, prefill)
+    prompt_caches = prefill_stack(stack.blocks, x, _merge(weights, constants), prefill)
     mask = ops.ones(sizes, "bool") if mask is None else mask
-    return {"constants": constants, **first_state(prompt_caches, mask, length)}
+    return {"weights": weights, "constants": constants, **first_state(prompt_caches, mask, length)}
 
 
 def step_transformer(stack: Any, inputs, state: dict) -> tuple:
@@ -76,7 +77,7 @@ def prefill_stack(blocks: Sequence, x, constants: dict, prefill_block: Callable)
     Args:
         blocks: the blocks.
         x: (B L, M).
-        constants: name of the block -> `block_constants`.
+        constants: name of the block -> what `prefill_block` reads.
         prefill_block: a function (block, x, constants of the block) -> (outputs, key/value cache).
 
     Example:
@@ -103,11 +104,17 @@ def step_stack(blocks: Sequence, x, state: dict, step_block: Callable) -> tuple:
         outputs (B K, M), the state with the next cache, and the scores of each block.
     """
     cache, recent, scores = state["cache"], {}, []
+    constants = _merge(state["weights"], state["constants"])
     for i, block in enumerate(blocks):
         name = f"block_{i}"
         x, recent[name], block_scores = step_block(
-            block, x, state["constants"][name], cache["recent"][name], cache["past"][name]
+            block, x, constants[name], cache["recent"][name], cache["past"][name]
         )
         scores.append(block_scores)
     cache = {**cache, "recent": recent, "num_written": cache["num_written"] + 1}
     return x, {**state, "cache": cache}, scores
+
+
+def _merge(weights: dict, constants: dict) -> dict:
+    """Return the weights of each block, and its constants if it has any, by name of the block."""
+    return {name: values | constants.get(name, {}) for name, values in weights.items()}
