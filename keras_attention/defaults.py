@@ -18,6 +18,7 @@ from keras_attention.data_size import DataSize
 # The fields of a `TrainingPlan` that are computed from the data.
 TRAINING_FIELDS = (
     "epochs", "passes_per_epoch", "max_tokens", "learning_rate", "warmup_steps", "label_smoothing", "weight_decay",
+    "r_drop",
 )  # fmt: skip
 # How each default depends on the data; `keras-attention train` prints it next to the value.
 REASONS = {
@@ -33,9 +34,11 @@ REASONS = {
     "warmup_steps": "a fraction of all updates",
     "label_smoothing": "depends on the task",
     "weight_decay": "depends on the task",
+    "r_drop": "for fine-tuning a classifier",
 }
 _MAX_EPOCHS = 40  # each epoch ends with a validation; with little data, an epoch is several passes
 _MAX_PAIRED_EXAMPLES = 1000  # with more examples, the encoder is not trained on pairs
+_MAX_R_DROP_EXAMPLES = 10_000  # with more examples, fine-tuning has no R-Drop, which doubles its time
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000  # to estimate the number of tokens
 
 
@@ -53,6 +56,7 @@ class Rule:
         warmup: fraction of the updates in the warm-up.
         label_smoothing: label smoothing.
         weight_decay: weight decay.
+        r_drop: weight of R-Drop.
     """
 
     vocabulary_size: int = 8000
@@ -64,6 +68,7 @@ class Rule:
     warmup: float = 0.1
     label_smoothing: float = 0.1
     weight_decay: float = 0.0
+    r_drop: float = 0.0
 
 
 Config = RecurrentConfig | TransformerConfig
@@ -207,25 +212,28 @@ def _language_model_rule(data_size: DataSize, config: Config) -> Rule:
     return Rule(**common, network=network, max_tokens=2 * max_tokens, learning_rate=rate, weight_decay=0.01)
 
 
-def _fine_tuning_rule(rule: Rule, model: Any, example_tokens: float) -> Rule:
+def _fine_tuning_rule(rule: Rule, model: Any, num_examples: int, example_tokens: float) -> Rule:
     """Return the defaults for a model with trained weights, computed from the rule of its task.
 
     They are those of BERT: about 20 examples in a batch, 3 passes, and a learning rate of 5e-5 for the width 768. The
     60 additional updates are several passes if there is little data. A narrower network has a higher learning rate, and
-    LoRA ten times this rate. With a frozen encoder, the learning rate is that of a new network.
+    LoRA ten times this rate. With a frozen encoder, the learning rate is that of a new network. A classifier of few
+    texts has R-Drop, but not with LoRA or a frozen encoder.
     """
     rate = min(0.04 / model.config.width, rule.learning_rate) * (10 if model.has_lora else 1)
-    if model.encoder is not None and not model.encoder.trainable_weights:
-        rate = rule.learning_rate
+    is_frozen = model.encoder is not None and not model.encoder.trainable_weights
+    is_transformer_classifier = model.spec.predict_method == "classify" and hasattr(model.config, "pooling")
+    has_r_drop = is_transformer_classifier and not (is_frozen or model.has_lora or num_examples > _MAX_R_DROP_EXAMPLES)
     return dataclasses.replace(
         rule,
         max_tokens=int(_clip(256, 20 * example_tokens, 2048)),
         updates=60,
         passes=3,
-        learning_rate=rate,
+        learning_rate=rule.learning_rate if is_frozen else rate,
         warmup=0.1,
         label_smoothing=0.0 if model.labels else rule.label_smoothing,
         weight_decay=0.01,
+        r_drop=4.0 if has_r_drop else 0.0,
     )
 
 
@@ -317,7 +325,8 @@ def training_defaults(
     data_size = data_size or DataSize.measure(model, examples)
     rule = _rule(model, data_size, model.config)
     tokens = _num_tokens(model, examples, data_size)
-    rule = _fine_tuning_rule(rule, model, tokens / len(examples)) if model.is_pretrained else rule
+    if model.is_pretrained:
+        rule = _fine_tuning_rule(rule, model, len(examples), tokens / len(examples))
     max_tokens = overrides.get("max_tokens") or rule.max_tokens
     pass_updates = max(tokens / max_tokens, 1)
     pass_updates = math.ceil(pass_updates / overrides.get("gradient_accumulation", 1))

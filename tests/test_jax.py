@@ -20,8 +20,9 @@ LOSSES = (
     "test_token_loss.py::test_accumulated_gradients_are_those_of_one_batch[50-0.1]",
     "test_token_loss.py::test_two_replicas_have_the_loss_and_the_update_of_one",
 )
+R_DROP = "test_r_drop.py::test_the_loss_of_an_update_by_hand"
 MEMORIES = "test_relative.py::test_the_memories_are_the_last_vectors_of_both_parts"
-FILES = ("test_backends.py", "test_model_networks.py", "test_model_updates.py", *TRANSFORMER, *LOSSES, MEMORIES)
+FILES = ("test_backends.py", "test_model_networks.py", "test_model_updates.py", *TRANSFORMER, *LOSSES, MEMORIES, R_DROP)
 
 
 @pytest.mark.slow

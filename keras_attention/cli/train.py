@@ -189,9 +189,9 @@ _MODEL = [
 ]
 _OPTIMIZATION = [
     *_plan_options("Optimization", "epochs", "passes_per_epoch", "learning_rate", "schedule", "warmup_steps"),
-    *_plan_options(
-        "Optimization", "label_smoothing", "clip_norm", "weight_decay", "layer_decay", "gradient_accumulation"
-    ),
+    *_plan_options("Optimization", "label_smoothing", "clip_norm", "weight_decay"),
+    *_plan_options("Optimization", "r_drop", tasks=["classifier", "tagger"]),
+    *_plan_options("Optimization", "layer_decay", "gradient_accumulation"),
     _optimization(
         "--class-weights",
         type=click.Choice(["balanced"]),

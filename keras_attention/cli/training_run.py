@@ -219,6 +219,9 @@ def _make_plan(
     return plan
 
 
+_WITHOUT_EFFECT = {"passes_per_epoch": 1, "r_drop": 0.0}  # values that are not listed
+
+
 def _list_defaults(model: Any, data_size: DataSize, values: dict[str, Any]) -> None:
     """Print the values that are computed from the data, with reasons."""
     examples, words = counted(data_size.examples, "example"), counted(data_size.words, "word")
@@ -226,7 +229,7 @@ def _list_defaults(model: Any, data_size: DataSize, values: dict[str, Any]) -> N
     for name, value in values.items():
         if name == "vocabulary_size":
             _list_default(name, *_vocabulary_size(model, limit=value))
-        elif name != "passes_per_epoch" or value > 1:
+        elif _WITHOUT_EFFECT.get(name) != value:
             _list_default(name, value, REASONS[name])
 
 

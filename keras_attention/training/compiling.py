@@ -29,7 +29,7 @@ def compile_model(model: keras.Model, plan: TrainingPlan, steps_per_epoch: int) 
         True
     """
     optimizer = make_optimizer(model, plan, steps_per_epoch)
-    model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model))
+    model.compile(optimizer, losses(model, plan.label_smoothing), weighted_metrics=metrics(model), r_drop=plan.r_drop)
 
 
 def adam(learning_rate: Any = 1e-3, clip_norm: float = 1.0, **options: Any) -> Adam:

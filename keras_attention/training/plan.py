@@ -66,6 +66,8 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
+        r_drop: for a classifier or tagger, weight of R-Drop: each example is computed twice in an update, with other
+            dropout, and the divergence of both predictions is added to the loss; 0 = off.
         layer_decay: layer-wise learning-rate decay: the learning rate of each block is this factor, such as 0.9,
             times that of the block after it; 1 = off.
         gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.
@@ -99,6 +101,7 @@ class TrainingPlan:
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     weight_decay: float = 0.0
+    r_drop: float = 0.0
     layer_decay: float = 1.0
     gradient_accumulation: int = 1
     monitor: str | None = None
@@ -122,6 +125,7 @@ class TrainingPlan:
             )
         require_less_than_one("label_smoothing", self.label_smoothing)
         require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a finite number, 0 or more")
+        require(0 <= self.r_drop < math.inf, "r_drop", self.r_drop, "a finite number, 0 or more")
         require_fraction("layer_decay", self.layer_decay)
         require_one_of("schedule", self.schedule, SCHEDULES)
         for name, choices in (("mode", get_args(Mode)), ("bleu_tokenizer", get_args(BleuTokenizer))):

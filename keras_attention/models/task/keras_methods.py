@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attention.argument_checks import require
 from keras_attention.data.batching.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.keras_support import keras_patches
@@ -16,20 +17,31 @@ from keras_attention.models.task import token_loss
 from keras_attention.training import compiling
 
 
-def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **options: Any) -> None:
+def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, r_drop: float, **options: Any) -> None:
     """Configure training; see `keras.Model.compile`. By default, it uses the loss and metrics of the task.
 
     Args:
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
+        r_drop: for a classifier or tagger, weight of R-Drop: each example is computed twice in an update, with other
+            dropout, and the divergence of both predictions is added to the loss; 0 for off.
         **options: the other arguments of `keras.Model.compile`. `metrics` means the same as `weighted_metrics`, so that
             padding, whose weight is 0, is not counted. `run_eagerly=True` also runs the prediction methods eagerly, for
             debugging.
 
     Raises:
-        ValueError: a loss expects probabilities, but the outputs of the network are logits.
+        ValueError: a loss expects probabilities, but the outputs of the network are logits; or `r_drop` is negative, or
+            not 0 for a model without labels.
+
+    Reference: Liang et al., 2021, https://arxiv.org/abs/2106.14448 (R-Drop).
     """
+    require(r_drop >= 0, "r_drop", r_drop, "a number, 0 or more")
+    if r_drop and not model.labels:
+        raise ValueError(
+            f"`r_drop` is {r_drop}; expected 0 for a {model.spec.class_name}, because only a classifier or tagger has "
+            "R-Drop. Leave it out."
+        )
     for loss_of_output in keras.tree.flatten(loss):
         compiling.check_takes_logits(loss_of_output, model.spec.class_name)
     metrics = options.pop("metrics", None)
@@ -43,6 +55,7 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, **opti
         weighted_metrics = compiling.metrics(model) if loss == "auto" else None
     loss = compiling.losses(model) if loss == "auto" else loss
     optimizer = compiling.adam() if optimizer == "auto" else optimizer
+    model.r_drop = r_drop
     keras.Model.compile(model, optimizer, loss, weighted_metrics=weighted_metrics, **options)
     token_loss.track_token_loss(model, loss, options.get("loss_weights"))
 

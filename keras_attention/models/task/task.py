@@ -79,6 +79,7 @@ class Task(keras.Model):
     decoder: keras.layers.Layer | None = None
     pooler: keras.layers.Layer | None = None
 
+    r_drop = 0.0  # the weight of R-Drop in training
     is_pretrained = False  # whether it was loaded, or has the encoder of another model; see `TrainingPlan.for_data`
 
     def __init__(self, config, tokenizers: dict[str, Any], inputs, outputs, **kwargs) -> None:
@@ -136,9 +137,22 @@ class Task(keras.Model):
         return constructors.from_encoder(cls, other, **overrides)
 
     @_documented_by(keras_methods.compile)
-    def compile(self, optimizer: Any = "auto", loss: Any = "auto", *, weighted_metrics: Any = "auto", **options: Any):
+    def compile(
+        self,
+        optimizer: Any = "auto",
+        loss: Any = "auto",
+        *,
+        weighted_metrics: Any = "auto",
+        r_drop: float = 0.0,
+        **options: Any,
+    ) -> None:
         """Configure training; see `keras.Model.compile`."""
-        keras_methods.compile(self, optimizer, loss, weighted_metrics, **options)
+        keras_methods.compile(self, optimizer, loss, weighted_metrics, r_drop, **options)
+
+    def get_compile_config(self) -> dict | None:
+        """Return the arguments of `compile`, for saving."""
+        config = super().get_compile_config()
+        return config and {**config, "r_drop": self.r_drop}
 
     def compile_from_config(self, config: dict) -> None:
         """Compile with the configuration of a saved model."""

@@ -88,6 +88,8 @@ def compute_loss(model, x, y, y_pred, sample_weight, training, added):
         return keras.Model.compute_loss(model, x, y, y_pred, sample_weight, training) + added
     for loss in model.losses:
         added = added + ops.sum(loss)
+    if training and model.r_drop:
+        added = added + model.r_drop * r_drop_loss(y_pred, label_weights(y, sample_weight))
     total = 0.0
     for name, (loss, factor) in tracker.losses.items():
         cost, weight = loss.sums(*(_output_values(name, values) for values in (y, y_pred, sample_weight)))
@@ -97,12 +99,43 @@ def compute_loss(model, x, y, y_pred, sample_weight, training, added):
     return total * tracker.batch_factor if training else total
 
 
+def r_drop_loss(logits, weights):
+    """Return the divergence of the predictions in successive rows, 2 i and 2 i + 1, per token.
+
+    With the probabilities p and q of the two rows, the divergence of a token is
+
+        1/2 (KL(p || q) + KL(q || p))  =  1/2 sum over the classes of (p - q) (log p - log q)
+
+    Args:
+        logits: (2 B, ..., classes).
+        weights: (2 B, ...), the weight of each token.
+
+    Example:
+        >>> print(r_drop_loss(np.log([[0.5, 0.5], [0.2, 0.8]]), np.ones(2)).numpy().round(4))  # 0.15 log 4
+        0.2079
+
+    Reference: Liang et al., 2021, https://arxiv.org/abs/2106.14448.
+    """
+    logits, weights = ops.cast(logits, "float32"), ops.abs(weights[::2])
+    log_probs = logits - ops.logsumexp(logits, axis=-1, keepdims=True)
+    first, second = log_probs[::2], log_probs[1::2]
+    divergences = 0.5 * ops.sum((ops.exp(first) - ops.exp(second)) * (first - second), axis=-1)
+    return ops.divide_no_nan(ops.sum(weights * divergences), ops.sum(weights))
+
+
+def _repeat_rows(data):
+    """Return a batch with each row twice in succession."""
+    return keras.tree.map_structure(lambda x: None if x is None else ops.repeat(x, 2, axis=0), data)
+
+
 def _output_values(name: str, values: Any) -> Any:
     return values[name] if name and isinstance(values, dict) else values
 
 
 def train_step(model, *arguments):
     """Update the weights, or accumulate the gradients of a batch; see `keras.Model.train_step` for the arguments."""
+    if model.r_drop:
+        arguments = (*arguments[:-1], _repeat_rows(arguments[-1]))
     accumulated_weight = getattr(_inner_optimizer(model.optimizer), "accumulated_weight", None)
     tracker = keras_patches.loss_tracker(model)
     if accumulated_weight is None or not isinstance(tracker, LossTracker):
