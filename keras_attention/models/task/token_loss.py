@@ -111,7 +111,8 @@ def r_drop_loss(logits, weights):
         weights: (2 B, ...), the weight of each token.
 
     Example:
-        >>> print(r_drop_loss(np.log([[0.5, 0.5], [0.2, 0.8]]), np.ones(2)).numpy().round(4))  # 0.15 log 4
+        >>> logits = np.log([[0.5, 0.5], [0.2, 0.8]])
+        >>> print(f"{float(r_drop_loss(logits, np.ones(2, 'float32'))):.4f}")  # 0.15 log 4
         0.2079
 
     Reference: Liang et al., 2021, https://arxiv.org/abs/2106.14448.
