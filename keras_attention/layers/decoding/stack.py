@@ -33,16 +33,16 @@ def start_transformer(stack: Any, inputs, length, memory, memory_mask, mask) -> 
     Returns:
         dict of `weights`, `constants`, `carry` and `cache`.
     """
-    sizes, constants, projected = ops.shape(inputs)[:2], {}, None
+    sizes, constants, memory_of_blocks = ops.shape(inputs)[:2], {}, None
     if stack.has_memory:
         memory_mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-        projected = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
-        constants = {"mask": memory_mask, "memory": {"bias": projected.bias, "scale": projected.scale}}
-        constants |= {f"block_{i}": block_memory(block, projected) for i, block in enumerate(stack.blocks)}
+        memory_of_blocks = memory_inputs(ops.cast(memory, stack.compute_dtype), memory_mask)
+        constants = {"mask": memory_mask, "memory": {"bias": memory_of_blocks.bias, "scale": memory_of_blocks.scale}}
+        constants |= {f"block_{i}": block_memory(block, memory_of_blocks) for i, block in enumerate(stack.blocks)}
     weights = {f"block_{i}": block_weights(block) for i, block in enumerate(stack.blocks)}
-    prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, projected))
+    prefill = functools.partial(prefill_block, prompt=prompt_inputs(sizes, memory_of_blocks))
     x = ops.reshape(stack.input_embedding(inputs), (-1, inputs.shape[-1]))  # (B L, M)
-    prompt_caches = prefill_stack(stack.blocks, x, _merge(weights, constants), prefill)
+    prompt_caches = prefill_stack(stack.blocks, x, _constants_of_blocks(weights, constants), prefill)
     mask = ops.ones(sizes, "bool") if mask is None else mask
     return {"weights": weights, "constants": constants, **first_state(prompt_caches, mask, length)}
 
@@ -104,7 +104,7 @@ def step_stack(blocks: Sequence, x, state: dict, step_block: Callable) -> tuple:
         outputs (B K, M), the state with the next cache, and the scores of each block.
     """
     cache, recent, scores = state["cache"], {}, []
-    constants = _merge(state["weights"], state["constants"])
+    constants = _constants_of_blocks(state["weights"], state["constants"])
     for i, block in enumerate(blocks):
         name = f"block_{i}"
         x, recent[name], block_scores = step_block(
@@ -115,6 +115,6 @@ def step_stack(blocks: Sequence, x, state: dict, step_block: Callable) -> tuple:
     return x, {**state, "cache": cache}, scores
 
 
-def _merge(weights: dict, constants: dict) -> dict:
+def _constants_of_blocks(weights: dict, constants: dict) -> dict:
     """Return the weights of each block, and its constants if it has any, by name of the block."""
     return {name: values | constants.get(name, {}) for name, values in weights.items()}
