@@ -107,9 +107,10 @@ def test_ended_texts_leave_the_batch(strategy):
 def test_the_attention_of_ended_texts_is_kept():
     model = CountingModel(table(7, 6), np.random.default_rng(4).random((7, 3)))
     strategy = ka.BeamSearch(num_beams=3, coverage_penalty=0.3, **NEVER_END)
-    found = search(model, strategy, LIMITS)
-    assert model.batch_sizes == BATCH_SIZES
-    for row, limit in enumerate(LIMITS):
+    limits = (3,) * 30 + (20, 18, 19)  # more texts than steps
+    found = search(model, strategy, limits)
+    assert model.batch_sizes == (33,) * 16 + (4,) * 4
+    for row, limit in list(enumerate(limits))[29:]:
         alone = search(model, strategy, (limit,))
         assert texts(found, row) == texts(alone)
         np.testing.assert_allclose(found["attention"][row, :, :limit], alone["attention"][0], rtol=1e-6)

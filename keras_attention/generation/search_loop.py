@@ -15,7 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attention.generation.search_step import FinishedHypotheses, LoopState, SearchStep, SearchTexts
+from keras_attention.generation.search_step import (
+    AttentionRecord,
+    FinishedHypotheses,
+    LoopState,
+    SearchStep,
+    SearchTexts,
+)
 from keras_attention.layers.decoding.cache import finish_chunk
 
 _CHUNK = 16  # steps in a chunk of a model without a cache
@@ -109,10 +115,10 @@ def _take_rows(batch: _Batch, rows) -> _Batch:
     def take(structure: Any, axis: int = 0) -> Any:
         return tf.nest.map_structure(lambda x: tf.gather(x, rows, axis=axis) if x.shape.rank else x, structure)
 
-    smaller, attention = take(batch), batch.loop.attention
-    if not attention:
-        return smaller
-    attention = smaller.loop.attention._replace(attention_scores=take(attention.attention_scores, axis=1))
+    attention = batch.loop.attention
+    if attention:
+        attention = AttentionRecord(take(attention.attention_scores, axis=1), take(attention.coverage))
+    smaller = take(batch._replace(loop=batch.loop._replace(attention=())))
     return smaller._replace(loop=smaller.loop._replace(attention=attention))
 
 
