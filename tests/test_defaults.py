@@ -71,21 +71,21 @@ def test_a_recurrent_classifier_has_fewer_updates(texts, recurrent, transformer)
 
 # A row has 21 or 22 characters and the end token, padded to 24: 480 tokens in a batch of 20 rows, 1 update in a pass.
 @pytest.mark.parametrize(
-    ("change", "rate"),
+    ("change", "rate", "r_drop"),
     [
-        (lambda model: None, 5e-4),  # 0.04 / 80
-        (lambda model: ka.training.enable_lora(model, 2), 5e-3),
-        (ka.training.freeze, defaults.Rule.learning_rate),
+        (lambda model: None, 5e-4, 4.0),  # 0.04 / 80
+        (lambda model: ka.training.enable_lora(model, 2), 5e-3, 0.0),
+        (ka.training.freeze, defaults.Rule.learning_rate, 0.0),
     ],
 )
-def test_fine_tuning_has_rules_of_its_own(change, rate):
+def test_fine_tuning_has_rules_of_its_own(change, rate, r_drop):
     masked = ka.MaskedLM.from_examples(
         [text for text, _ in ROWS], width=80, num_heads=2, num_layers=1, intermediate_dim=5, tokenizer_kind="characters"
     )
     model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
     change(model)
     plan = ka.training.TrainingPlan.for_data(model, ROWS, schedule="linear")
-    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing) == (480, rate, 0.0)
+    assert (plan.max_tokens, plan.learning_rate, plan.label_smoothing, plan.r_drop) == (480, rate, 0.0, r_drop)
     # 60 updates and 3 passes, 40 epochs at most
     assert (plan.epochs, plan.passes_per_epoch, plan.warmup_steps) == (32, 2, 6)
 
@@ -169,6 +169,15 @@ def test_weights_of_classes_hold_in_each_pass(classifier):
     repeated = RepeatedBatches(WeightedBatches(batches, {"bad": 3.0}, classifier.labels), 2)
     values = [value for i in range(len(repeated)) for value in repeated[i][2].tolist()]
     assert sorted(values) == [1.0] * 20 + [3.0] * 20
+
+
+@pytest.mark.parametrize(("texts", "expected"), [(4000, 4.0), (4001, 0.0)])
+def test_only_few_texts_have_r_drop(texts, expected):
+    masked = ka.MaskedLM.from_examples(
+        ["we eat"], tokenizer_kind="characters", width=6, num_heads=3, num_layers=1, intermediate_dim=5
+    )
+    model = ka.TextClassifier.from_encoder(masked, labels=("bad", "good"))
+    assert ka.training.TrainingPlan.for_data(model, [("we eat", "good")] * texts).r_drop == expected
 
 
 def test_a_loaded_model_starts_from_trained_weights(classifier, tmp_path):
