@@ -249,6 +249,14 @@ def test_layer_works_in_half_precision(row):
 
 
 @parametrize(LAYERS)
+def test_a_copy_from_the_config_has_the_same_dtype_policy(row):
+    with dtype_policy("mixed_bfloat16"):
+        layer = row.make()
+    copy = type(layer).from_config(layer.get_config())
+    assert copy.dtype_policy.name == layer.dtype_policy.name == "mixed_bfloat16"
+
+
+@parametrize(LAYERS)
 def test_the_row_says_whether_the_layer_has_dense_parts(row):
     """The next tests run on these rows. A layer has its parts only after its first call, so the row says it."""
     assert row.has_dense == bool(dense_parts(shared(row)[0]))

@@ -197,6 +197,17 @@ def test_cached_steps_equal_the_whole_sequence(policy, tolerance, memory, read):
     np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, read:], atol=tolerance)
 
 
+@pytest.mark.parametrize("heads", [(7, 2), (2, 7), ()], ids=["fewer", "more", "no blocks"])
+def test_cached_steps_of_blocks_with_different_heads_equal_the_whole_sequence(heads):
+    blocks = [TransformerBlock(count, 11) for count in heads]
+    layer, x = Transformer(blocks, InputEmbedding(), causal=True), numbers(B, S, 14)
+    whole, state, steps = to_numpy(layer(x)), layer.start(x[:, :2], S), []
+    for t in range(2, S):
+        output, state, _ = layer.step(x[:, t : t + 1], state)
+        steps.append(to_numpy(output))
+    np.testing.assert_allclose(np.concatenate(steps, 1), whole[:, 2:], atol=1e-5)
+
+
 @memories
 def test_a_hypothesis_attends_to_the_slots_of_its_ancestors(memory):
     """The parents are random, and a chunk has 3 slots; each step equals the last one of the whole hypothesis."""

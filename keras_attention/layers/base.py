@@ -58,10 +58,10 @@ class BaseLayer(keras.layers.Layer):
         """Return the constructor's arguments, for saving."""
         parameters = inspect.signature(type(self).__init__).parameters.values()
         names = [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
-        return {
-            **super().get_config(),
-            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names},
-        }
+        arguments = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names}
+        return (
+            arguments | super().get_config()
+        )  # a layer without a constructor has the arguments of `keras.layers.Layer`
 
     @classmethod
     def from_config(cls, config: dict) -> BaseLayer:

@@ -157,13 +157,13 @@ def first_state(prompt_caches: dict, prompt_mask, length) -> dict:
     slots = length - num_read
     slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
 
-    past = next(iter(prompt_caches.values()))  # the caches of all blocks have one shape; the graph computes it once
-    (_, heads, key_dim, _), dtype = past["keys"].shape, past["keys"].dtype
-    empty = {
-        "keys": ops.zeros((batch, heads, key_dim, slots), dtype),
-        "values": ops.zeros((batch, heads, slots, key_dim), dtype),
-    }
-    recent = {name: keras.tree.map_structure(ops.zeros_like, empty) for name in prompt_caches}
+    empty, recent = {}, {}
+    for name, past in prompt_caches.items():
+        (_, heads, key_dim, _), dtype = past["keys"].shape, keras.backend.standardize_dtype(past["keys"].dtype)
+        if (heads, key_dim, dtype) not in empty:  # a graph computes the shapes once for all blocks with equal heads
+            keys, values = (batch, heads, key_dim, slots), (batch, heads, slots, key_dim)
+            empty[heads, key_dim, dtype] = {"keys": ops.zeros(keys, dtype), "values": ops.zeros(values, dtype)}
+        recent[name] = keras.tree.map_structure(ops.zeros_like, empty[heads, key_dim, dtype])
     carry = {
         "position": ops.sum(ops.cast(prompt_mask, "int32"), axis=1, keepdims=True),
         "written_by": ops.full((batch, 1, slots), -1, "int32"),
