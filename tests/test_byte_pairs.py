@@ -26,7 +26,7 @@ MERGES = ["#version: 0.2", "b c", "a a", "a b", "Ã ©"]  # the vocabulary lacks
         ("abcab", [3, 7, 11]),
         ("caa", [2, 13]),
         ("bca", [7, 3]),
-        ("adb", [3, 5]),
+        ("adb", [11]),  # as if the word had no "d"
         ("d", []),
         ("", []),
     ],

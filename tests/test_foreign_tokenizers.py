@@ -46,6 +46,7 @@ TEXTS = [
     "!!! ... --- $%^&*() `~",
     "nbsp\u00a0here\u3000wide\u2009thin",
     "zero\u200bwidth\ufeff \x07bell",
+    "no\uffffcharacter \uffff",
     "a" * 120,
     "мир Ελλάδα ΣΊΣΥΦΟΣ שלום عربى",
     "a\n\n\nb q\n \nz",

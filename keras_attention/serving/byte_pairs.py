@@ -46,12 +46,18 @@ class BytePairs(tf.Module):
         data = tf.io.decode_raw(tf.strings.reduce_join(different), tf.uint8)
         ids = tf.gather(tf.constant(self._byte_ids, tf.int64), tf.cast(data, tf.int32))
         rows = tf.repeat(tf.range(tf.size(different, tf.int64)), tf.strings.length(different))
+        ids, rows = self._known(ids, rows)
         shapes = [tf.TensorShape([None]), tf.TensorShape([None]), tf.TensorShape([])]
         ids, rows, _ = tf.while_loop(lambda *state: state[-1], self._merge, [ids, rows, tf.size(ids) > 1], shapes)
-        known = ids < self._count
-        ids, rows = tf.boolean_mask(tf.cast(ids, tf.int32), known), tf.boolean_mask(rows, known)
-        tokens = tf.RaggedTensor.from_value_rowids(ids, rows, tf.size(different, tf.int64), validate=False)
+        ids, rows = self._known(ids, rows)
+        count = tf.size(different, tf.int64)
+        tokens = tf.RaggedTensor.from_value_rowids(tf.cast(ids, tf.int32), rows, count, validate=False)
         return tf.gather(tokens, indices)
+
+    def _known(self, ids: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the ids that are in the vocabulary, and their rows."""
+        known = ids < self._count
+        return tf.boolean_mask(ids, known), tf.boolean_mask(rows, known)
 
     def _merge(self, ids: tf.Tensor, rows: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Merge a pair of each word: the first one of those with the best rank.

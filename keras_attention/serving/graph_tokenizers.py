@@ -16,13 +16,14 @@ from keras_attention.data.tokenization.special_tokens import SPACES, added_patte
 from keras_attention.data.tokenization.tokenizer_rules import MAX_WORD_LENGTH, is_byte_pair, is_word_piece
 from keras_attention.serving.byte_pairs import BytePairs
 
-_MARK = "\uffff"  # is not a character, so neither a text nor a vocabulary has it
+_MARK = b"\xff"  # separates parts of a text; UTF-8 has no such byte
+_NO_WORD = "\uffff"  # is not a character, so no vocabulary has it
 _CJK = (
     r"[\x{4e00}-\x{9fff}\x{3400}-\x{4dbf}\x{20000}-\x{2a6df}\x{2a700}-\x{2b73f}\x{2b740}-\x{2b81f}\x{2b920}-\x{2ceaf}"
     r"\x{f900}-\x{faff}\x{2f800}-\x{2fa1f}]"
 )
 _PUNCTUATION = r"[!-/:-@\[-`{-~\p{P}]"
-_BYTE_PAIR_WORD = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?[^{SPACES}\p{{L}}\p{{N}}{_MARK}]+|[{SPACES}]+"
+_BYTE_PAIR_WORD = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?[^{SPACES}\p{{L}}\p{{N}}]+|[{SPACES}]+"
 
 
 class GraphPieces:
@@ -86,7 +87,7 @@ def _split(text: tf.Tensor, pattern: str) -> tf.RaggedTensor:
 
     `tensorflow_text.regex_split` adds 200 operations and 18 functions that check its result.
     """
-    return tf.strings.split(tf.strings.regex_replace(text, pattern, rf"{_MARK}\0{_MARK}"), _MARK)
+    return tf.strings.split(tf.strings.regex_replace(text, pattern, _MARK + rb"\0" + _MARK), _MARK)
 
 
 def join_parts(rows: tf.RaggedTensor) -> tf.RaggedTensor:
@@ -131,7 +132,7 @@ def _word_pieces(tokenizer: Any) -> Callable[[tf.Tensor], tf.RaggedTensor]:
         words = tf.strings.split(tf.strings.regex_replace(_normalize(tokenizer, text), _PUNCTUATION, r" \0 "))
         strings = words.flat_values
         is_long = tf.strings.length(strings, unit="UTF8_CHAR") > MAX_WORD_LENGTH
-        words = words.with_flat_values(tf.where(is_long, _MARK, strings))  # the unknown token
+        words = words.with_flat_values(tf.where(is_long, _NO_WORD, strings))  # the unknown token
         return join_parts(words.with_flat_values(pieces.tokenize(words.flat_values)))
 
     return tokenize
@@ -163,7 +164,7 @@ def _byte_pairs(tokenizer: Any) -> tuple[BytePairs, Callable[[tf.Tensor], tf.Rag
         if add_prefix_space:
             text = tf.strings.regex_replace(text, r"^([^ ])", r" \1")
         # The last space before a word is a part of it, or a token of its own.
-        text = tf.strings.regex_replace(text, f"([{SPACES}])([{SPACES}][^{SPACES}])", rf"\1{_MARK}\2")
+        text = tf.strings.regex_replace(text, f"([{SPACES}])([{SPACES}][^{SPACES}])", rb"\1" + _MARK + rb"\2")
         words = _split(text, _BYTE_PAIR_WORD)
         return join_parts(words.with_flat_values(pairs.tokenize(words.flat_values)))
 
