@@ -57,6 +57,12 @@ def test_empty_lines_are_read_and_a_byte_order_mark_is_removed(write):
             read_pairs,
             'line 1: expected an object with the column source .*received {"src"',
         ),
+        (
+            "words.conllu.gz",
+            "1\tWe\twe\tPRON\n",
+            read_texts,
+            "words.conllu.gz has a tagged word per line; .*read_tagged",
+        ),
         ("words.txt", "a sentence of words\nand another\n", read_tagged, "line 2: 2 columns; expected 4"),
         ("long.txt", "a sentence of more than six words\n", read_tagged, "7 columns; expected a word and its tag"),
         ("none.txt", "", read_texts, "contains no examples"),

@@ -75,7 +75,9 @@ def rename_columns(layouts: Sequence[Layout], columns: Mapping[str, str], path: 
     roles = dict.fromkeys(role for layout in layouts for role in layout)
     if unknown := [role for role in columns if role not in roles]:
         raise DataError(f"{path}: `columns` names {unknown[0]}, which does not exist; expected {', '.join(roles)}.")
-    if len({*columns.values()}) < len(columns):
+    columns = {role: str(name) for role, name in columns.items()}
+    distinct = {int(name) if name.isdecimal() else plain_name(name) for name in columns.values()}
+    if len(distinct) < len(columns):
         raise DataError(f"{path}: `columns` has one column for {' and '.join(columns)}; expected different ones.")
     single = "text" in columns and "text_pair" not in columns
     return [

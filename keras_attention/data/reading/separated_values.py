@@ -20,7 +20,7 @@ def read_cells(path: PathLike, layouts: Sequence[Layout]) -> Iterator[tuple[int,
             f"{path}, line 2: {lines[1].strip()[:80]!r} is a rule of a Markdown table; expected a row. Delete this "
             "line, and the | at the start and the end of the other lines."
         )
-    if lines and (named := re.fullmatch("sep=([,;|\t])", lines[0])):  # Excel
+    if lines and (named := re.fullmatch('(?i)"?sep=([,;|\t])"?', lines[0])):  # Excel
         lines, separator = ["", *lines[1:]], named[1]
     else:
         separator = _separator(path, lines, layouts)

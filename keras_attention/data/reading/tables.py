@@ -132,7 +132,10 @@ def _rows_of_table(
         _LOG.info("%s: line %d is a header; columns: %s.", path, number, named)
         names = [*map(plain_name, first)]
         if doubled := [name for name in chosen.values() if names.count(plain_name(name)) > 1]:
-            raise DataError(f"{path}, line {number}: several columns are called {doubled[0]!r}. Rename the others.")
+            same = " and ".join(repr(name) for name in first if plain_name(name) == plain_name(doubled[0]))
+            raise DataError(
+                f"{path}, line {number}: several columns are called {same}; expected one. Rename the others."
+            )
         indices = {role: first.index(name) for role, name in chosen.items()}
         rows = rows[1:]
     else:
@@ -152,7 +155,7 @@ def _numbered_columns(
         DataError: the first line is a header with unknown names, or has another number of columns.
     """
     layout, first = layouts[-1], rows[0][1]
-    numbers = {role: names[0] for role, names in layout.items() if names[0].isdigit()}
+    numbers = {role: names[0] for role, names in layout.items() if names[0].isdecimal()}
     if len(numbers) == len(layout) and all(0 < int(number) <= len(first) for number in numbers.values()):
         return {role: int(number) - 1 for role, number in numbers.items()}
     if {*layout} == {"text", "label"} and _is_cola(rows):
