@@ -86,6 +86,12 @@ WARNINGS = [
         (),
         r"'1' and '1.0', 'Cafe.u0301' and 'caf.xe9'. Write equal labels in the same way",
     ),
+    (
+        "c",
+        [*LABELLED, *[(f"{label} {i}", label) for label in ("ok", "ok\u200f") for i in range(2)]],
+        (),
+        r"almost equal, but they are different labels: 'ok' and 'ok.u200f'",
+    ),
     ("lm", ["".join(TEXTS)] * 2, (), "All 2 training texts are equal, so the model learns this one text"),
     ("t", PAIRS, [*PAIRS[2:5], ("x", "y"), ("z", "y")], "training examples contain 3 of 5 validation examples"),
     ("g", TAGGED, TAGGED[3:], "contain 7 of 7 validation examples"),

@@ -75,8 +75,9 @@ def _similar_labels(data: Any, examples: Sequence) -> str:
 
 
 def _plain(label: str) -> str:
-    """Return a label without differences of case, Unicode normal form and spaces; 1.0 becomes 1."""
-    plain = " ".join(unicodedata.normalize("NFKC", label).casefold().split())
+    """Return a label without differences of case, normal form, spaces and invisible characters; 1.0 becomes 1."""
+    visible = "".join(c for c in unicodedata.normalize("NFKC", label) if unicodedata.category(c) != "Cf")
+    plain = " ".join(visible.casefold().split())
     return re.sub(r"(\d)\.0+$", r"\1", plain)
 
 
