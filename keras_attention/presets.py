@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 
 from keras_attention.argument_checks import did_you_mean, one_of
@@ -193,7 +194,8 @@ def find_preset(name: str, task: str) -> RecurrentConfig | TransformerConfig:
     usable_tasks = (task, *(ENCODER_TASKS if task in ENCODER_USES else ()))
     usable_names = [key for key, row in PRESETS.items() if row.task in usable_tasks]
     if name not in PRESETS:
-        suggestion = did_you_mean(name, PRESETS, count=3)
+        variants = [key for key in usable_names if key.startswith(re.sub("[ -]", "", name.lower()))]
+        suggestion = f" Did you mean {' or '.join(variants)}?" if variants else did_you_mean(name, PRESETS, count=3)
         raise ValueError(f"There is no preset {name!r}; expected {one_of(usable_names)}.{suggestion}")
     row = PRESETS[name]
     if row.task not in usable_tasks:

@@ -187,7 +187,7 @@ class TaskChoice(click.Choice):
         """Return the name, or end the command."""
         if value not in TASK_SPECS:
             of_class = {spec.class_name.lower(): name for name, spec in TASK_SPECS.items()}
-            name = of_class.get(re.sub("[_-]", "", value.lower()), value)
+            name = of_class.get(re.sub("[ _-]", "", value.lower()), value.lower())
             self.fail(f"{value!r} is not {one_of(TASK_SPECS)}.{did_you_mean(name, TASK_SPECS)}", param, ctx)
         return super().convert(value, param, ctx)
 
