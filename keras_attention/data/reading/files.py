@@ -119,8 +119,8 @@ def check_label(label: str, labels: Sequence[str] | None, where: str) -> None:
     """Raise a `DataError` if there are expected labels and this is another one."""
     if labels is not None and label not in labels:
         raise DataError(
-            f"{where}: the label is {label[:40]!r}; expected {one_of(labels)[:200]}. Correct it, or train on examples "
-            "that have it."
+            f"{where}: the label is {label[:40]!r}; expected {one_of(labels)[:200]}, the labels of the "
+            "model. Correct it, or train a new model, without --init, on examples that have it."
         )
 
 
@@ -310,7 +310,10 @@ def _tagged_word(word: str, tag: str, where: str) -> tuple[str, str]:
     if not word.strip():
         raise DataError(f"{where}: there is no word before the tag; expected a word, a tab or a space, and its tag.")
     if not tag:
-        raise DataError(f"{where}: the word {word!r} has no tag; expected a word, a tab or a space, and its tag.")
+        raise DataError(
+            f"{where}: the word {word!r} has no tag; expected a word, a tab or a space, and its tag. Add it, or set "
+            "`tag_column` (--tag-column) if the last column has no tags."
+        )
     return re.sub(f"[{WHITE_SPACE}]", "\u00a0", word.strip(WHITE_SPACE)), tag
 
 
