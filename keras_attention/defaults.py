@@ -38,7 +38,7 @@ REASONS = {
 }
 _MAX_EPOCHS = 40  # each epoch ends with a validation; with little data, an epoch is several passes
 _MAX_PAIRED_EXAMPLES = 1000  # with more examples, the encoder is not trained on pairs
-_MAX_R_DROP_EXAMPLES = 4000  # with more examples, fine-tuning has no R-Drop: it is of no use, and takes time
+_MAX_R_DROP_EXAMPLES = 4000  # with more examples, R-Drop does not help, and an update takes longer
 _SAMPLED_TEXTS, _SAMPLED_CHARACTERS = 1000, 10_000  # to estimate the number of tokens
 
 

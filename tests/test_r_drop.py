@@ -41,9 +41,10 @@ def test_the_divergence_is_the_mean_of_both_directions():
     np.testing.assert_allclose(float(r_drop_loss(logits, weights)), expected, rtol=1e-5)
 
 
-def test_the_loss_of_an_update_by_hand(tokenizer):
+@pytest.mark.parametrize("loss", ["auto", keras.losses.SparseCategoricalCrossentropy(from_logits=True)])
+def test_the_loss_of_an_update_by_hand(loss, tokenizer):
     """Dropout makes the two predictions of an example differ; a second model draws the same dropout."""
-    model = classifier(tokenizer, dropout=0.5, learning_rate=0.0, r_drop=3.0)
+    model = classifier(tokenizer, dropout=0.5, learning_rate=0.0, r_drop=3.0, loss=loss)
     inputs, labels, weights = model.make_batches(EXAMPLES, shuffle=False)[0]
     loss = model.train_on_batch(inputs, labels, weights, return_dict=True)["loss"]
     twice = {name: np.repeat(array, 2, axis=0) for name, array in inputs.items()}

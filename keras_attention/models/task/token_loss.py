@@ -83,13 +83,13 @@ def compute_loss(model, x, y, y_pred, sample_weight, training, added):
     On a replica it is the replica's part of the loss of the whole batch. If gradients are accumulated, it is multiplied
     by a factor, so that Keras' mean of the gradients is the gradient of the loss per token of all these batches.
     """
+    if training and model.r_drop:
+        added = added + model.r_drop * r_drop_loss(y_pred, label_weights(y, sample_weight))
     tracker = keras_patches.loss_tracker(model)
     if not isinstance(tracker, LossTracker):
         return keras.Model.compute_loss(model, x, y, y_pred, sample_weight, training) + added
     for loss in model.losses:
         added = added + ops.sum(loss)
-    if training and model.r_drop:
-        added = added + model.r_drop * r_drop_loss(y_pred, label_weights(y, sample_weight))
     total = 0.0
     for name, (loss, factor) in tracker.losses.items():
         cost, weight = loss.sums(*(_output_values(name, values) for values in (y, y_pred, sample_weight)))
