@@ -59,9 +59,8 @@ class BaseLayer(keras.layers.Layer):
         parameters = inspect.signature(type(self).__init__).parameters.values()
         names = [p.name for p in parameters if p.name != "self" and p.kind is not p.VAR_KEYWORD]
         arguments = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in names}
-        return (
-            arguments | super().get_config()
-        )  # a layer without a constructor has the arguments of `keras.layers.Layer`
+        # Last, because a layer without a constructor has arguments of `keras.layers.Layer`, such as `dtype`.
+        return arguments | super().get_config()
 
     @classmethod
     def from_config(cls, config: dict) -> BaseLayer:
