@@ -221,20 +221,25 @@ def _fine_tuning_rule(rule: Rule, model: Any, num_examples: int, example_tokens:
     texts has R-Drop, but not with LoRA or a frozen encoder.
     """
     rate = min(0.04 / model.config.width, rule.learning_rate) * (10 if model.has_lora else 1)
-    is_frozen = model.encoder is not None and not model.encoder.trainable_weights
-    is_transformer_classifier = model.spec.predict_method == "classify" and hasattr(model.config, "pooling")
-    has_r_drop = is_transformer_classifier and not (is_frozen or model.has_lora or num_examples > _MAX_R_DROP_EXAMPLES)
+    if model.encoder is not None and not model.encoder.trainable_weights:
+        rate = rule.learning_rate
     return dataclasses.replace(
         rule,
         max_tokens=int(_clip(256, 20 * example_tokens, 2048)),
         updates=60,
         passes=3,
-        learning_rate=rule.learning_rate if is_frozen else rate,
+        learning_rate=rate,
         warmup=0.1,
         label_smoothing=0.0 if model.labels else rule.label_smoothing,
         weight_decay=0.01,
-        r_drop=4.0 if has_r_drop else 0.0,
+        r_drop=4.0 if num_examples <= _MAX_R_DROP_EXAMPLES and _trains_whole_encoder(model) else 0.0,
     )
+
+
+def _trains_whole_encoder(model: Any) -> bool:
+    """Return whether a model is a classifier that trains all weights of a Transformer encoder, without LoRA."""
+    is_classifier = model.spec.predict_method == "classify" and hasattr(model.config, "pooling")
+    return is_classifier and not model.has_lora and bool(model.encoder.trainable_weights)
 
 
 _RULES: dict[str, Callable[[DataSize, Config], Rule]] = {
@@ -296,10 +301,8 @@ def trains_on_pairs(model: Any, examples: Sequence) -> bool:
     It does so for a `TextClassifier` with mean pooling (a sentence encoder), whose encoder is trainable and has no LoRA
     matrices, and for at most 1,000 single texts.
     """
-    is_sentence_encoder = model.spec.predict_method == "classify" and getattr(model.config, "pooling", None) == "mean"
-    if not is_sentence_encoder or not 0 < len(examples) <= _MAX_PAIRED_EXAMPLES or not isinstance(examples[0][0], str):
-        return False
-    return not model.has_lora and bool(model.encoder.trainable_weights)
+    is_sentence_encoder = _trains_whole_encoder(model) and model.config.pooling == "mean"
+    return is_sentence_encoder and 0 < len(examples) <= _MAX_PAIRED_EXAMPLES and isinstance(examples[0][0], str)
 
 
 def training_defaults(

@@ -105,7 +105,9 @@ def test_the_average_is_used_if_it_is_better(tokenizer, tmp_path, monitor, texts
     losses["average_checkpoints"] = model.evaluate(batches, verbose=0, return_dict=True)["loss"]
     assert metadata["best_epoch"] == min(losses, key=losses.get)
     np.testing.assert_allclose(final, min(losses.values()), rtol=1e-4)
-    assert metadata["best"] > final * (1 - 1e-4)  # equal, or the loss of a training epoch, which has dropout
+    # The best loss of an epoch may be that of training, with dropout.
+    best = {"average_checkpoints": losses["average_checkpoints"]}.get(metadata["best_epoch"], metadata["best"])
+    np.testing.assert_allclose(metadata["best"], best, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("untraced")

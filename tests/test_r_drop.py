@@ -69,9 +69,14 @@ def test_it_is_saved_with_the_model(tokenizer, tmp_path):
     assert keras.saving.load_model(tmp_path / "m.keras").r_drop == 3.0
 
 
-def test_a_model_without_labels_has_no_r_drop(tokenizer):
+def test_only_models_that_predict_one_label_have_r_drop(tokenizer):
     model = ka.CausalLM.from_preset("char_rnn", tokenizer=tokenizer, **SIZES)
-    with pytest.raises(ValueError, match=r"`r_drop` is 3\.0; expected 0 for a CausalLM"):
+    with pytest.raises(ValueError, match=r"`r_drop` is 3\.0; expected 0 for this CausalLM"):
         model.compile(r_drop=3.0)
+    options = {"labels": ("a", "b"), "problem_type": "multi_label_classification"}
+    sizes = {"width": 6, "num_heads": 3, "num_layers": 1, "intermediate_dim": 5}
+    classifier_of_many = ka.TextClassifier.from_preset("bert_base", tokenizer=tokenizer, **options, **sizes)
+    with pytest.raises(ValueError, match=r"expected 0 for this TextClassifier\. Only .* one label"):
+        classifier_of_many.compile(r_drop=3.0)
     with pytest.raises(ValueError, match="`r_drop` is -1; expected a number, 0 or more"):
         classifier(tokenizer, dropout=0.5, learning_rate=0.1, r_drop=-1)

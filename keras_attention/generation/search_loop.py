@@ -22,9 +22,8 @@ from keras_attention.generation.search_step import (
     SearchStep,
     SearchTexts,
 )
-from keras_attention.layers.decoding.cache import finish_chunk
+from keras_attention.layers.decoding.cache import CHUNK, finish_chunk
 
-_CHUNK = 16  # steps in a chunk of a model without a cache
 _SIZES = 2 ** np.arange(31, dtype="int32")  # sizes of a smaller batch: few, because TensorFlow prepares each new shape
 
 
@@ -68,12 +67,15 @@ def _run_chunks(step: SearchStep, first: _Batch) -> Results:
     """Run chunks of steps; after each, keep the smallest power of two of texts that includes all that may improve."""
     import tensorflow as tf
 
-    def may_improve(batch: _Batch) -> tf.Tensor:
-        return dataclasses.replace(step, texts=batch.texts).may_improve(batch.loop)
+    def step_of(batch: _Batch) -> SearchStep:
+        return dataclasses.replace(step, texts=batch.texts)
+
+    def may_improve(batch: _Batch, _: Results) -> tf.Tensor:
+        return tf.reduce_any(step_of(batch).may_improve(batch.loop))
 
     def advance(batch: _Batch, results: Results) -> tuple[_Batch, Results]:
-        batch = _advance_chunk(dataclasses.replace(step, texts=batch.texts), batch)
-        improves = may_improve(batch)
+        batch = _advance_chunk(step_of(batch), batch)
+        improves = step_of(batch).may_improve(batch.loop)
         count = tf.math.count_nonzero(improves, dtype=tf.int32)
         size = tf.gather(_SIZES, tf.reduce_sum(tf.cast(count > _SIZES, tf.int32)))
         ended_last = tf.concat([tf.where(improves)[:, 0], tf.where(~improves)[:, 0]], axis=0)
@@ -85,16 +87,14 @@ def _run_chunks(step: SearchStep, first: _Batch) -> Results:
 
     first = tf.nest.map_structure(tf.convert_to_tensor, first)
     variables = (first, first.results())
-    batch, results = tf.while_loop(
-        lambda batch, _: tf.reduce_any(may_improve(batch)), advance, variables, _shapes(*variables)
-    )
+    batch, results = tf.while_loop(may_improve, advance, variables, _shapes(*variables))
     is_smaller = tf.size(batch.rows) < tf.size(first.rows)
     return tf.cond(is_smaller, lambda: _store(batch, results), batch.results)
 
 
 def _advance_chunk(step: SearchStep, batch: _Batch) -> _Batch:
     """Run the steps of one chunk, and move its slots to the past caches."""
-    steps = batch.loop.active.carry["written_by"].shape[2] if batch.past else _CHUNK
+    steps = batch.loop.active.carry["written_by"].shape[2] if batch.past else CHUNK
     end = batch.loop.t[0, 0] + steps
 
     def is_in_chunk(loop: LoopState):

@@ -66,8 +66,8 @@ class TrainingPlan:
         label_smoothing: label smoothing, in [0, 1); 0 = off.
         clip_norm: maximum global norm of the gradients.
         weight_decay: weight decay, as in AdamW; 0 = off.
-        r_drop: for a classifier or tagger, weight of R-Drop: each example is computed twice in an update, with other
-            dropout, and the divergence of both predictions is added to the loss; 0 = off.
+        r_drop: for a classifier or tagger, weight of R-Drop: an update computes each example twice, with different
+            dropout, and adds the divergence of both predictions to the loss; 0 = off.
         layer_decay: layer-wise learning-rate decay: the learning rate of each block is this factor, such as 0.9,
             times that of the block after it; 1 = off.
         gradient_accumulation: number of batches per update; the loss is the mean over all their tokens.

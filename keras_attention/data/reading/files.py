@@ -145,7 +145,7 @@ def read_texts(path: PathLike, columns: Columns | None = None) -> list[str]:
         >>> read_texts("texts.txt")
         ['we eat', 'we drink']
     """
-    if re.search(r"\.conllu?(\.gz|\.bz2|\.xz)?$", str(path), re.IGNORECASE):
+    if file_suffix(path) in (".conll", ".conllu"):
         raise DataError(
             f"{path} has a tagged word per line; expected a file of texts. Write its words to one, a sentence per "
             "line: for words in ka.data.read_tagged(path): print(*[word for word, _ in words])"

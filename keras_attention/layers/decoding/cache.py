@@ -39,7 +39,7 @@ from keras import ops
 from keras_attention.layers.decoding.step_attention import small_matmul
 from keras_attention.layers.masks import causal_mask, mask_bias
 
-_CHUNK = 16  # the number of slots that are moved to the past at once
+CHUNK = 16  # steps between two changes of the shapes of a search, and slots that are moved to the past at once
 
 
 class MemoryInputs(NamedTuple):
@@ -155,7 +155,7 @@ def first_state(prompt_caches: dict, prompt_mask, length) -> dict:
     """
     batch, num_read = ops.shape(prompt_mask)
     slots = length - num_read
-    slots = max(slots, 1) if isinstance(slots, int) else _CHUNK
+    slots = max(slots, 1) if isinstance(slots, int) else CHUNK
 
     empty, recent = {}, {}
     for name, past in prompt_caches.items():

@@ -39,8 +39,8 @@ class DecoderSteps:
             length: the maximum number of tokens; `config.max_length` if None.
 
         Returns:
-            dict of `constants`, `carry` and, with Transformer blocks, `cache`; `layers/decoding/cache.py` describes
-            them.
+            dict of `constants`, `carry` and, with Transformer blocks, `weights` and `cache`;
+            `layers/decoding/cache.py` describes them.
         """
         embedded, encoded = self._encode_start(inputs)
         return self.decoder.start(embedded, self.config.max_length if length is None else length, **encoded)

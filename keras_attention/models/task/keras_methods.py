@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_attention.argument_checks import require
+from keras_attention.config import SINGLE_LABEL
 from keras_attention.data.batching.example_weights import ClassWeight, WeightedBatches
 from keras_attention.data.lines import counted
 from keras_attention.keras_support import keras_patches
@@ -24,23 +25,23 @@ def compile(model: Any, optimizer: Any, loss: Any, weighted_metrics: Any, r_drop
         optimizer: `"auto"` for Adam with a learning rate of 0.001 and clipped gradients.
         loss: `"auto"` for `MaskedCrossEntropy` per output.
         weighted_metrics: `"auto"` for `MaskedAccuracy` per output, but only if `loss` is also `"auto"`.
-        r_drop: for a classifier or tagger, weight of R-Drop: each example is computed twice in an update, with other
-            dropout, and the divergence of both predictions is added to the loss; 0 for off.
+        r_drop: for a classifier or tagger, weight of R-Drop: an update computes each example twice, with different
+            dropout, and adds the divergence of both predictions to the loss; 0 for off.
         **options: the other arguments of `keras.Model.compile`. `metrics` means the same as `weighted_metrics`, so that
             padding, whose weight is 0, is not counted. `run_eagerly=True` also runs the prediction methods eagerly, for
             debugging.
 
     Raises:
         ValueError: a loss expects probabilities, but the outputs of the network are logits; or `r_drop` is negative, or
-            not 0 for a model without labels.
+            not 0 for a model that does not predict one label for each text or word.
 
     Reference: Liang et al., 2021, https://arxiv.org/abs/2106.14448 (R-Drop).
     """
     require(r_drop >= 0, "r_drop", r_drop, "a number, 0 or more")
-    if r_drop and not model.labels:
+    if r_drop and (not model.labels or model.config.problem_type != SINGLE_LABEL):
         raise ValueError(
-            f"`r_drop` is {r_drop}; expected 0 for a {model.spec.class_name}, because only a classifier or tagger has "
-            "R-Drop. Leave it out."
+            f"`r_drop` is {r_drop}; expected 0 for this {model.spec.class_name}. Only a classifier or tagger with one "
+            "label for each text or word has R-Drop. Leave it out."
         )
     for loss_of_output in keras.tree.flatten(loss):
         compiling.check_takes_logits(loss_of_output, model.spec.class_name)
